@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * wire.h - what travels between the host and the programs in the guest
+ *
+ * The one definition of the format: the agent and the three callers include
+ * this file, and the cffi module that Python uses is made from it.  So it is
+ * written for two readers, a C compiler and cffi's parser: fixed-width types,
+ * plain #define's, no expressions.
+ *
+ * Every 64-bit field lies at a multiple of eight bytes and every struct is a
+ * multiple of eight bytes long.  i386 aligns a uint64_t to four bytes only, so
+ * nothing less would give the three ABIs one layout.  All values are little
+ * endian, as x86 is.
+ */
+#ifndef WIRE_H
+#define WIRE_H
+
+#include <stdint.h>
+
+#define WIRE_MAGIC 0x53595358
+#define WIRE_VERSION 1
+/* The longest payload, in bytes.  A longer one is refused, not allocated. */
+#define WIRE_MAX_PAYLOAD 262144
+
+/* Before each payload.  Replies carry their request's channel and seq. */
+struct wire_header {
+	uint32_t magic;		/* WIRE_MAGIC */
+	uint32_t length;	/* of the payload that follows, in bytes */
+	uint16_t type;		/* WIRE_T_* */
+	uint16_t channel;	/* 0: the agent; 1 to WIRE_CHANNELS - 1: a caller */
+	uint32_t seq;		/* the request's own number */
+};
+
+#define WIRE_CHANNELS 8
+
+/* Agent, from the host. */
+#define WIRE_T_START 1		/* text: path of the program for this channel */
+#define WIRE_T_STOP 2		/* kill this channel's program */
+#define WIRE_T_EXEC 3		/* argv, each string with its NUL */
+#define WIRE_T_EXEC_KILL 4	/* end the program that WIRE_T_EXEC runs */
+#define WIRE_T_MARK 5		/* text for the kernel's log */
+#define WIRE_T_READ 6		/* text: path; answered with WIRE_T_DATA */
+#define WIRE_T_WRITE 7		/* path, NUL, bytes for the file */
+#define WIRE_T_DMESG 8		/* answered with WIRE_T_DATA */
+#define WIRE_T_HALT 9		/* reboot, which ends QEMU */
+
+/* Agent, to the host. */
+#define WIRE_T_HELLO 32		/* struct wire_hello, once, unasked */
+#define WIRE_T_OK 33		/* done; payload empty */
+#define WIRE_T_DATA 34
+#define WIRE_T_GONE 35		/* struct wire_gone: a caller ended */
+#define WIRE_T_OUTPUT 36	/* what the executed program printed */
+#define WIRE_T_EXIT 37		/* struct wire_gone: the executed program ended */
+
+/* Caller, from the host. */
+#define WIRE_T_PROGRAM 64	/* struct wire_program, ops, data */
+#define WIRE_T_SWEEP 65		/* struct wire_sweep, dims, ops, data */
+#define WIRE_T_LOOP 66		/* struct wire_loop: the bare loop, for comparison */
+
+/* Caller, to the host. */
+#define WIRE_T_RESULT 96	/* struct wire_result for each op, then data */
+#define WIRE_T_ROWS 97		/* struct wire_row's, more follow */
+#define WIRE_T_PROGRESS 98	/* struct wire_done, more follow */
+#define WIRE_T_DONE 99		/* struct wire_done, the sweep's end */
+
+/* Anybody: the frame was refused.  struct wire_refusal. */
+#define WIRE_T_REFUSED 127
+
+#define WIRE_E_MAGIC 1		/* bytes that are no frame were passed over */
+#define WIRE_E_LENGTH 2		/* payload longer than WIRE_MAX_PAYLOAD */
+#define WIRE_E_TYPE 3		/* unknown type for this receiver */
+#define WIRE_E_SHAPE 4		/* the payload is not what its type says */
+#define WIRE_E_RANGE 5		/* an offset or a length outside its area */
+#define WIRE_E_CHANNEL 6	/* no such channel, or nothing started on it */
+#define WIRE_E_SYSTEM 7		/* a system call of our own failed: value is errno */
+
+struct wire_refusal {
+	uint32_t code;		/* WIRE_E_* */
+	uint32_t value;		/* errno, bytes passed over, or an op's index */
+};
+
+struct wire_hello {
+	uint32_t version;	/* WIRE_VERSION */
+	uint32_t pid;
+	uint32_t cpus;
+	uint32_t page_size;	/* bytes */
+	char hypervisor[16];	/* CPUID 0x40000000's signature, NUL padded */
+	char release[64];	/* uname -r, NUL padded */
+};
+
+struct wire_gone {
+	uint32_t pid;
+	uint32_t status;	/* as waitpid() gives it */
+};
+
+/*
+ * A caller's memory: the arena, WIRE_ARENA bytes with an inaccessible page on
+ * either side, where the struct under test is laid out; and the scratch area,
+ * of the same size, for what other calls need (a buffer to read into).
+ */
+#define WIRE_ARENA 65536
+
+/* What an argument's 64-bit value means. */
+#define WIRE_A_LITERAL 0	/* the register's value, all 64 bits */
+#define WIRE_A_ARENA 1		/* address of the arena plus the value */
+#define WIRE_A_SCRATCH 2	/* address of the scratch area plus the value */
+#define WIRE_A_RESULT 3		/* what op number `value` returned */
+
+#define WIRE_OP_SYSCALL 1
+#define WIRE_OP_WRITE 2		/* arg[0]: where; the op's data goes there */
+#define WIRE_OP_READ 3		/* arg[0]: where, arg[1]: bytes; into the reply */
+#define WIRE_OP_FILL 4		/* arg[0]: where, arg[1]: bytes, arg[2]: value */
+#define WIRE_OP_RESET 5		/* arena and scratch: fresh zero pages, all RW */
+
+/* How a WIRE_OP_SYSCALL enters the kernel. */
+#define WIRE_ENTRY_NATIVE 0	/* syscall as m64 and mx32, int 0x80 as m32 */
+#define WIRE_ENTRY_INT80 1	/* int 0x80, from a 64-bit program too */
+
+struct wire_op {
+	uint32_t kind;		/* WIRE_OP_* */
+	uint32_t entry;		/* WIRE_ENTRY_* */
+	uint64_t nr;		/* the number's register, all 64 bits */
+	uint64_t arg[6];
+	uint32_t arg_kind[6];	/* WIRE_A_* */
+	uint32_t data_offset;	/* of the op's data in the data area, bytes */
+	uint32_t data_length;	/* bytes */
+};
+
+/* WIRE_T_PROGRAM: ops run in turn; one that needs a failed result is skipped. */
+struct wire_program {
+	uint32_t ops;
+	uint32_t data_length;	/* of the data area behind the ops, bytes */
+	uint32_t deadline_ms;	/* for each op; 0: none */
+	uint32_t reserved;
+};
+
+#define WIRE_MAX_OPS 1024
+
+#define WIRE_R_SKIPPED 1	/* an op that it depends on had failed */
+#define WIRE_R_SIGNAL 2		/* ended by a signal; ret is its number */
+#define WIRE_R_DEADLINE 4	/* the deadline passed while it ran */
+
+struct wire_result {
+	int64_t ret;		/* rax, or eax with its sign, as the kernel left it */
+	uint32_t flags;		/* WIRE_R_* */
+	uint32_t data_length;	/* bytes of this op in the reply's data area */
+};
+
+/*
+ * WIRE_T_SWEEP: one call, made for every point of up to WIRE_MAX_DIMS nested
+ * dimensions; the outcomes come back as run lengths in the order of the walk.
+ */
+#define WIRE_MAX_DIMS 4
+#define WIRE_MAX_AFTER 8
+
+#define WIRE_SIZE_NONE 0
+#define WIRE_SIZE_FIELD 1	/* size_index: offset in the struct, size_width bytes */
+#define WIRE_SIZE_ARG 2		/* size_index: which argument */
+
+#define WIRE_PLACE_MIDDLE 0	/* canaries on both sides */
+#define WIRE_PLACE_END 1	/* flush against the inaccessible page behind */
+#define WIRE_PLACE_START 2	/* at the first byte after the one before */
+
+#define WIRE_DIM_USIZE 1	/* the caller's size */
+#define WIRE_DIM_BYTE 2		/* position of a byte, start <= position < stop */
+#define WIRE_DIM_TAIL 3		/* the same, up to the current usize */
+#define WIRE_DIM_BIT 4		/* of that byte: it is inverted */
+#define WIRE_DIM_ARG_BIT 5	/* of argument `index`: it is inverted */
+#define WIRE_DIM_ARG 6		/* value of argument `index` */
+#define WIRE_DIM_SHIFT 7	/* bytes by which the struct is moved up */
+
+struct wire_dim {
+	uint32_t kind;		/* WIRE_DIM_* */
+	uint32_t index;
+	uint64_t start;
+	uint64_t stop;		/* exclusive */
+	uint64_t step;
+};
+
+struct wire_sweep {
+	struct wire_op call;	/* arg of kind WIRE_A_ARENA: offset in the struct */
+	uint32_t dims;
+	uint32_t after;		/* ops after a call that succeeded */
+	uint32_t size_kind;	/* WIRE_SIZE_* */
+	uint32_t size_index;
+	uint32_t size_width;	/* bytes */
+	uint32_t place;		/* WIRE_PLACE_* */
+	uint64_t usize;		/* where no dimension sets it */
+	uint32_t flip;		/* byte that is XORed in where no bit dimension is */
+	uint32_t deadline_ms;	/* for each call; 0: none */
+	uint32_t template_length; /* the struct's first bytes, in the data area */
+	uint32_t data_length;	/* of the data area: the template, then after's data */
+};
+
+#define WIRE_ROW_WRITTEN 1	/* the size field changed; written has its value */
+#define WIRE_ROW_STRAY 2	/* another byte of the struct's first 64 changed */
+#define WIRE_ROW_CANARY 4	/* no call: memory differed after these; written: where */
+#define WIRE_ROW_SIGNAL 8	/* ended by a signal; ret is its number */
+#define WIRE_ROW_DEADLINE 16	/* the deadline passed while it ran */
+#define WIRE_ROW_EFFECT 32	/* effect is valid */
+
+struct wire_row {
+	uint64_t first;		/* index of the run's first call in the walk */
+	uint64_t count;		/* calls in the run */
+	int64_t ret;		/* 0 for every result that is not an error */
+	uint64_t written;
+	uint64_t effect;	/* FNV-1a 64 over what the `after` ops gave */
+	uint32_t flags;		/* WIRE_ROW_* */
+	uint32_t reserved;
+};
+
+struct wire_done {
+	uint64_t calls;
+	uint64_t rows;
+	uint64_t nanoseconds;
+};
+
+/* WIRE_T_LOOP: the same call `count` times and nothing else; WIRE_T_DONE. */
+struct wire_loop {
+	struct wire_op call;
+	uint64_t count;
+};
+
+#endif /* WIRE_H */

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The vocabulary of promises: what an extensible-struct interface says of itself.
+
+A contract is a frozen value.  It says where the size is, which sizes are
+taken, what is refused with which errno and in which order, and how an accepted
+call's effect can be seen.  It knows nothing of how it is called or tested:
+`harness.model` predicts from it, `harness.battery` makes cases from it.
+
+The checks of a contract stand in the order in which the kernel makes them, so
+that their sequence *is* the total order of errors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno as codes
+from collections.abc import Mapping
+
+from vm.errors import UserError
+
+#: PAGE_SIZE of x86, bytes; the usual upper bound of an extensible struct.
+PAGE = 4096
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Version:
+    """One published version of a struct."""
+
+    name: str  #: VER0, VER1 …
+    size: int  #: bytes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizeField:
+    """The size is a member of the struct itself, as in perf_event_attr."""
+
+    field: str
+    offset: int  #: bytes from the struct's start
+    width: int  #: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.width
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pointer:
+    """The argument that points to the struct."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """An argument that carries flags.
+
+    ``width`` is in bits: an `unsigned int` takes the lower 32 bits of the
+    register, and what is in the upper half must not matter.
+    """
+
+    known: Mapping[str, int]  #: name in the UAPI header → bit
+    width: int = 32
+    errno: int = codes.EINVAL
+
+    @property
+    def mask(self) -> int:
+        total = 0
+        for bit in self.known.values():
+            total |= bit
+        return total
+
+
+# The checks.  Each is one reason for which a call is refused.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnknownFlags:
+    """A flag bit that the interface does not know, in argument ``arg``."""
+
+    arg: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FetchSize:
+    """The size cannot be read from the struct."""
+
+    errno: int = codes.EFAULT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizeBounds:
+    """A size below ``minimum`` or above ``maximum``, both in bytes."""
+
+    minimum: int
+    maximum: int | None
+    too_small: int
+    too_big: int
+    writes_size: bool = False  #: the kernel's size is written back
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tail:
+    """A nonzero byte behind the struct that this kernel knows.
+
+    A fault met before any such byte is EFAULT; the order is by position
+    (lib/usercopy.c:check_zeroed_user reads upwards, word by word).
+    """
+
+    errno: int
+    fault: int = codes.EFAULT
+    writes_size: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Copy:
+    """A fault within the part that is copied."""
+
+    errno: int = codes.EFAULT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnknownBits:
+    """A bit of ``field`` that the interface does not know."""
+
+    field: str
+    known: Mapping[str, int]
+    errno: int = codes.EINVAL
+
+    @property
+    def mask(self) -> int:
+        total = 0
+        for bit in self.known.values():
+            total |= bit
+        return total
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AtMost:
+    """A value of ``field`` above ``maximum``."""
+
+    field: str
+    maximum: int
+    errno: int = codes.EINVAL
+
+
+Check = UnknownFlags | FetchSize | SizeBounds | Tail | Copy | UnknownBits | AtMost
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadBack:
+    """An accepted call returns a descriptor; read(2) gives the kernel's struct.
+
+    ``size_holds``: what the kernel's own size field reads: ``usize`` (the size
+    that was checked, 0 replaced by what it stands for) or ``ksize``.
+    """
+
+    size_holds: str = "usize"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What one interface promises.  Nonsense is refused when it is made."""
+
+    name: str  #: the system call, without sys_
+    number: str  #: the macro with its number, in <asm/unistd.h>
+    header: str  #: UAPI header that declares the struct
+    struct: str  #: its tag
+    declaration: str  #: its C declaration, as the UAPI header has it
+    size: SizeField
+    versions: tuple[Version, ...]
+    zero_means: int | None  #: bytes that a size of 0 stands for; None: it is just too small
+    args: tuple[Pointer | Flags, ...]
+    checks: tuple[Check, ...]
+    example: Mapping[str, int]  #: a call that is accepted
+    effect: ReadBack
+    constants: tuple[str, ...] = ()  #: other macros of the header that tests use
+    source: str = ""  #: where the promise is written down
+
+    def __post_init__(self) -> None:
+        for problem in self._problems():
+            raise UserError(f"contract {self.name}: {problem}")
+
+    def _problems(self) -> list[str]:
+        """What is wrong with the contract, in words.  The shape first: the rest needs it."""
+        return self._problems_of_shape() or [
+            *self._problems_of_sizes(),
+            *self._problems_of_checks(),
+        ]
+
+    def _problems_of_shape(self) -> list[str]:
+        found = []
+        if not self.versions:
+            found.append("it has no version")
+        if sum(isinstance(arg, Pointer) for arg in self.args) != 1:
+            found.append("exactly one argument must be the pointer to the struct")
+        kinds = [type(check) for check in self.checks]
+        for kind in (FetchSize, SizeBounds, Tail, Copy):
+            if kinds.count(kind) != 1:
+                found.append(f"{kind.__name__} must stand once among the checks")
+        return found
+
+    def _problems_of_sizes(self) -> list[str]:
+        found = []
+        sizes = [v.size for v in self.versions]
+        bounds = self.bounds
+        if sizes != sorted(set(sizes)):
+            found.append(f"the versions' sizes do not grow: {sizes}")
+        if bounds.minimum > sizes[0]:
+            found.append(f"minimum {bounds.minimum} refuses {self.versions[0].name}")
+        if bounds.maximum is not None and bounds.maximum < sizes[-1]:
+            found.append(f"maximum {bounds.maximum} refuses {self.versions[-1].name}")
+        if self.zero_means is not None and self.zero_means < bounds.minimum:
+            found.append(f"size 0 means {self.zero_means}, which is refused")
+        return found
+
+    def _problems_of_checks(self) -> list[str]:
+        found = []
+        kinds = [type(check) for check in self.checks]
+        copied = kinds.index(Copy)
+        if not kinds.index(FetchSize) < kinds.index(SizeBounds) < copied:
+            found.append("the size is fetched, then bounded, then used for the copy")
+        for index, check in enumerate(self.checks):
+            if isinstance(check, UnknownFlags) and not (
+                check.arg < len(self.args) and isinstance(self.args[check.arg], Flags)
+            ):
+                found.append(f"argument {check.arg} carries no flags")
+            if isinstance(check, (UnknownBits, AtMost)) and index < copied:
+                found.append(f"{check.field} is judged before it is copied")
+        return found
+
+    @property
+    def bounds(self) -> SizeBounds:
+        return next(check for check in self.checks if isinstance(check, SizeBounds))
+
+    @property
+    def tail(self) -> Tail:
+        return next(check for check in self.checks if isinstance(check, Tail))
+
+    @property
+    def pointer(self) -> int:
+        """Index of the argument that points to the struct."""
+        return next(i for i, arg in enumerate(self.args) if isinstance(arg, Pointer))
+
+    def flags(self, arg: int) -> Flags:
+        """The flags argument ``arg``.  Raises UserError when it is none."""
+        found = self.args[arg]
+        if not isinstance(found, Flags):
+            raise UserError(f"contract {self.name}: argument {arg} carries no flags")
+        return found
+
+    def version_of(self, ksize: int) -> Version:
+        """The version whose size is ``ksize`` bytes.
+
+        Raises UserError when the kernel at hand has a size of its own.
+        """
+        for version in self.versions:
+            if version.size == ksize:
+                return version
+        known = ", ".join(f"{v.name} = {v.size}" for v in self.versions)
+        raise UserError(
+            f"{self.name}: this kernel's struct is {ksize} bytes, which no version is",
+            hint=f"the contract knows {known}",
+        )

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Sizes, offsets and constants per ABI, as the compiler has them.
+
+cffi knows a struct's fields from its C declaration; the compiler knows where
+they are.  For each ABI a translation unit is compiled, never run, with that
+ABI's flag, and the values are read out of the object file: so a `long`, an
+`__aligned_u64` or a tail padding that moves is seen before anything boots.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import cffi
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from harness.abi import ABI
+from vm import proc
+from vm.errors import BuildError, UserError
+
+#: What a UAPI header's integer types are, for cffi's parser, which knows no
+#: attributes.  Only names and order of fields are taken from it, no offset.
+CDEF_TYPES = """
+typedef uint8_t __u8; typedef int8_t __s8; typedef uint16_t __u16; typedef int16_t __s16;
+typedef uint32_t __u32; typedef int32_t __s32; typedef uint64_t __u64; typedef int64_t __s64;
+typedef uint64_t __aligned_u64; typedef int64_t __aligned_s64;
+"""
+
+#: How long one small translation unit may take, in seconds.
+COMPILE_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """One member of a struct, in one ABI."""
+
+    name: str
+    offset: int  #: bytes
+    size: int  #: bytes
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind it."""
+        return self.offset + self.size
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A struct as one ABI's compiler lays it out.  All in bytes."""
+
+    struct: str
+    size: int
+    align: int
+    fields: tuple[Field, ...]
+
+    def field(self, name: str) -> Field:
+        """The field of that name.  Raises UserError that lists the known ones."""
+        for one in self.fields:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in self.fields)
+        raise UserError(f"struct {self.struct} has no field {name!r}", hint=f"it has {known}")
+
+    def padding(self) -> list[tuple[int, int]]:
+        """The holes between fields and behind the last, as (start, stop)."""
+        holes, at = [], 0
+        for one in (*self.fields, Field(name="", offset=self.size, size=0)):
+            if one.offset > at:
+                holes.append((at, one.offset))
+            at = max(at, one.end)
+        return holes
+
+    def new(self, *, length: int | None = None, **values: int) -> bytearray:
+        """The struct's bytes with these fields set and all others zero.
+
+        ``length`` is in bytes; without it, the struct's own size.  A longer
+        one has zeros behind, in a shorter one the fields behind it are cut.
+        """
+        data = bytearray(max(self.size, length or 0))
+        for name, value in values.items():
+            self.put(data, name, value)
+        return data if length is None else data[:length]
+
+    def put(self, data: bytearray, name: str, value: int) -> None:
+        """Set one field; negative values in two's complement."""
+        one = self.field(name)
+        if not -(1 << one.size * 8 - 1) <= value < 1 << one.size * 8:
+            raise UserError(f"{self.struct}.{name}: {value:#x} needs more than {one.size} bytes")
+        value &= (1 << one.size * 8) - 1
+        data[one.offset : one.end] = value.to_bytes(one.size, "little")
+
+    def get(self, data: bytes, name: str) -> int:
+        """One field's value, unsigned."""
+        one = self.field(name)
+        return int.from_bytes(data[one.offset : one.end], "little")
+
+
+def field_names(declaration: str, struct: str) -> tuple[str, ...]:
+    """The members of ``struct`` in order, from its C declaration.
+
+    Raises UserError when the declaration does not parse or has no such struct.
+    """
+    ffi = cffi.FFI()
+    try:
+        ffi.cdef(CDEF_TYPES + declaration)
+        members = ffi.typeof(f"struct {struct}").fields
+    except (cffi.CDefError, cffi.FFIError, KeyError) as exc:
+        raise UserError(f"the declaration of struct {struct}: {exc}") from exc
+    if not members:
+        raise UserError(f"struct {struct} is declared without members")
+    return tuple(name for name, _ in members)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compiler:
+    """What compiles for the three ABIs: a compiler and a kernel's headers."""
+
+    headers: Path | None  #: `headers_install`'s include directory, or the host's own
+    cc: str = "gcc"
+
+    def argv(self, abi: ABI) -> list[str]:
+        """The command's beginning: compiler, ABI, warnings, headers."""
+        include = ["-isystem", str(self.headers)] if self.headers else []
+        return [self.cc, abi.cflag, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", *include]
+
+    def object_file(self, abi: ABI, source: str) -> Path:
+        """Compile a translation unit; the caller removes the object's directory.
+
+        Raises BuildError with the compiler's words.
+        """
+        work = Path(tempfile.mkdtemp(prefix="extsys-layout-"))
+        unit = work / "unit.c"
+        unit.write_text(source)
+        result = work / "unit.o"
+        done = proc.run(
+            [*self.argv(abi), "-fno-common", "-c", unit, "-o", result],
+            timeout=COMPILE_SECONDS,
+            check=False,
+            quiet=True,
+        )
+        if done.code:
+            for left in work.iterdir():
+                left.unlink()
+            work.rmdir()
+            raise BuildError(f"{abi.name}: {done.out.strip()}")
+        return result
+
+
+def _read_values(path: Path, count: int) -> list[int]:
+    """The 64-bit constants extsys_0 … of an object file."""
+    values = {}
+    with path.open("rb") as stream:
+        elf = ELFFile(stream)
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)  # gcc always writes one into an object
+        for symbol in table.iter_symbols():
+            if symbol.name.startswith("extsys_"):
+                data = elf.get_section(symbol["st_shndx"]).data()
+                at = symbol["st_value"]
+                values[int(symbol.name.removeprefix("extsys_"))] = int.from_bytes(
+                    data[at : at + 8], "little"
+                )
+    return [values[index] for index in range(count)]
+
+
+@functools.lru_cache(maxsize=256)
+def _evaluate(
+    compiler: Compiler, abi: ABI, prologue: str, expressions: tuple[str, ...]
+) -> tuple[int, ...]:
+    lines = [prologue]
+    # In a section of their own: a zero would otherwise go to .bss, which has no bytes.
+    lines += [
+        f'__attribute__((section(".data.extsys"))) unsigned long long extsys_{index} ='
+        f" (unsigned long long)({expression});"
+        for index, expression in enumerate(expressions)
+    ]
+    path = compiler.object_file(abi, "\n".join(lines) + "\n")
+    try:
+        return tuple(_read_values(path, len(expressions)))
+    finally:
+        for left in path.parent.iterdir():
+            left.unlink()
+        path.parent.rmdir()
+
+
+def constants(
+    compiler: Compiler,
+    abi: ABI,
+    *,
+    includes: Iterable[str],
+    expressions: Mapping[str, str],
+    declaration: str = "",
+) -> dict[str, int]:
+    """Integer constant expressions of C, as this ABI's compiler evaluates them.
+
+    ``includes`` are header names such as ``linux/xyzzy.h``; the values are
+    unsigned 64-bit.  Raises BuildError with the compiler's words.
+    """
+    prologue = "".join(f"#include <{name}>\n" for name in ("stddef.h", *includes)) + declaration
+    values = _evaluate(compiler, abi, prologue, tuple(expressions.values()))
+    return dict(zip(expressions, values, strict=True))
+
+
+def layout(
+    compiler: Compiler,
+    abi: ABI,
+    *,
+    struct: str,
+    fields: Iterable[str],
+    includes: Iterable[str] = ("linux/types.h",),
+    declaration: str = "",
+) -> Layout:
+    """``struct``'s layout in this ABI, from a header or from a declaration of its own."""
+    names = tuple(fields)
+    asked = {"size": f"sizeof(struct {struct})", "align": f"_Alignof(struct {struct})"}
+    for name in names:
+        asked[f"offset {name}"] = f"offsetof(struct {struct}, {name})"
+        asked[f"size {name}"] = f"sizeof(((struct {struct} *)0)->{name})"
+    found = constants(compiler, abi, includes=includes, expressions=asked, declaration=declaration)
+    return Layout(
+        struct=struct,
+        size=found["size"],
+        align=found["align"],
+        fields=tuple(
+            Field(name=name, offset=found[f"offset {name}"], size=found[f"size {name}"])
+            for name in names
+        ),
+    )

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The reference model: contract + kernel + call → the one outcome allowed.
+
+Pure and small.  It is the only oracle: no expectation in a test is typed by
+hand or taken from the kernel under test, all of them come from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno as codes
+import os
+from collections.abc import Mapping
+
+from harness.contract import (
+    AtMost,
+    Check,
+    Contract,
+    Copy,
+    FetchSize,
+    SizeBounds,
+    Tail,
+    UnknownBits,
+    UnknownFlags,
+)
+from harness.layout import Layout
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call with its memory.
+
+    ``memory`` begins at the struct's first byte and holds what can be read
+    there; ``hole`` is the offset of the first byte that cannot, or None when
+    that lies behind everything the call may look at.
+    """
+
+    usize: int  #: what the size says, already cut to the size's own width
+    memory: bytes
+    hole: int | None = None
+    args: Mapping[int, int] = dataclasses.field(default_factory=dict)  #: registers, but the pointer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the caller sees."""
+
+    errno: int  #: 0 when accepted
+    written: int | None = None  #: what the size field reads afterwards, when that changes
+    held: bytes | None = None  #: the struct as the kernel holds it, when accepted
+    why: str = ""  #: the check that refused
+
+    def __str__(self) -> str:
+        if not self.errno:
+            return "success"
+        name = errno_name(self.errno)
+        return f"{name}, size set to {self.written}" if self.written is not None else name
+
+
+def errno_name(number: int) -> str:
+    """EINVAL and so on; the number itself where it has no name."""
+    return codes.errorcode.get(number, f"errno {number} ({os.strerror(number)})")
+
+
+def _readable(call: Call, start: int, stop: int) -> bool:
+    return call.hole is None or stop <= call.hole or start >= stop
+
+
+def _tail_outcome(check: Tail, call: Call, *, start: int, stop: int) -> int:
+    """The tail's errno, 0 when it is all zero and readable.  Upwards, first thing met."""
+    end = stop if call.hole is None else min(stop, call.hole)
+    if call.memory[start:end].strip(b"\0"):
+        return check.errno
+    return 0 if end == stop else check.fault
+
+
+def held(contract: Contract, layout: Layout, call: Call, *, size: int) -> bytes:
+    """The kernel's own copy: the caller's bytes, zero extended to layout.size.
+
+    ``size`` is the size that was checked, with 0 already replaced.
+    """
+    data = bytearray(call.memory[: min(size, layout.size)].ljust(layout.size, b"\0"))
+    value = size if contract.effect.size_holds == "usize" else layout.size
+    data[contract.size.offset : contract.size.end] = value.to_bytes(contract.size.width, "little")
+    return bytes(data)
+
+
+def _refusal(
+    check: Check, contract: Contract, layout: Layout, call: Call, size: int
+) -> tuple[int, bool]:
+    """The errno with which ``check`` refuses (0: it does not), and whether it writes the size."""
+    match check:
+        case UnknownFlags(arg=arg):
+            flags = contract.flags(arg)
+            value = call.args.get(arg, 0) & ((1 << flags.width) - 1)
+            return (flags.errno if value & ~flags.mask else 0), False
+        case FetchSize(errno=number):
+            return (
+                0 if _readable(call, contract.size.offset, contract.size.end) else number
+            ), False
+        case SizeBounds():
+            if size < check.minimum:
+                return check.too_small, check.writes_size
+            if check.maximum is not None and size > check.maximum:
+                return check.too_big, check.writes_size
+            return 0, False
+        case Tail():
+            if size <= layout.size:
+                return 0, False
+            number = _tail_outcome(check, call, start=layout.size, stop=size)
+            return number, check.writes_size and number == check.errno
+        case Copy(errno=number):
+            return (0 if _readable(call, 0, min(size, layout.size)) else number), False
+        case UnknownBits() | AtMost():
+            value = layout.get(held(contract, layout, call, size=size), check.field)
+            wrong = value & ~check.mask if isinstance(check, UnknownBits) else value > check.maximum
+            return (check.errno if wrong else 0), False
+
+
+def outcome(contract: Contract, layout: Layout, call: Call) -> Outcome:
+    """The one outcome that the contract allows on a kernel with this layout.
+
+    ``layout`` is the kernel's own: its size is ksize.
+    """
+    size = call.usize
+    if size == 0 and contract.zero_means is not None:
+        size = contract.zero_means
+    for check in contract.checks:
+        number, writes = _refusal(check, contract, layout, call, size)
+        if number:
+            return Outcome(
+                errno=number,
+                written=layout.size if writes and layout.size != call.usize else None,
+                why=type(check).__name__,
+            )
+    return Outcome(errno=0, held=held(contract, layout, call, size=size))

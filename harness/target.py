@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where callers run: an agent behind a socket, in a guest or on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from harness import sweep as sweeps
+from harness import wire
+from harness.abi import ABI
+from harness.channel import Channel, Hello, RefusedError, status_text
+from harness.program import Program, Result, encode_op
+from harness.sweep import Row, SweepResult
+from harness.wire import Frame, lib
+from vm import proc
+from vm.deadline import Deadline
+from vm.errors import GuestError, Verdict
+
+#: Deadlines, all of the host, in seconds.
+REPLY_SECONDS = 20.0
+SWEEP_SILENCE_SECONDS = 30.0  # a sweep reports its progress every second
+OP_DEADLINE_MS = 5000  # the caller's own, for a call that blocks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Executed:
+    """A program that ran on the target: how it ended and what it printed."""
+
+    status: int  #: as waitpid() gives it
+    output: str
+
+    @property
+    def code(self) -> int | None:
+        """Exit code, or None when a signal ended it."""
+        return None if self.status & 0x7F else self.status >> 8 & 0xFF
+
+    def __str__(self) -> str:
+        return status_text(self.status)
+
+
+class Caller:
+    """The caller of one ABI, on one target."""
+
+    def __init__(self, target: Target, abi: ABI) -> None:
+        self._target = target
+        self.abi = abi
+
+    def _request(
+        self, kind: int, payload: bytes, until: int, on_frame: Callable[[Frame], None] | None = None
+    ) -> Frame:
+        return self._target.ask(
+            kind, payload, channel=self.abi.channel, until=until, on_frame=on_frame
+        )
+
+    def run(self, program: Program, *, deadline_ms: int = OP_DEADLINE_MS) -> list[Result]:
+        """Run a program and return each operation's result.
+
+        ``deadline_ms`` is for each operation; the caller itself interrupts one
+        that blocks.  Raises RefusedError, CallerGoneError, GuestError.
+        """
+        self._target.calls += program.calls
+        answer = self._request(
+            lib.WIRE_T_PROGRAM, program.encode(deadline_ms=deadline_ms), lib.WIRE_T_RESULT
+        )
+        return program.decode(answer.payload)
+
+    def sweep(
+        self, payload: bytes, *, on_progress: Callable[[int], None] = lambda calls: None
+    ) -> SweepResult:
+        """Run an encoded sweep to its end.  ``on_progress`` is told the calls made."""
+        rows: list[Row] = []
+
+        def take(frame: Frame) -> None:
+            if frame.type == lib.WIRE_T_ROWS:
+                rows.extend(sweeps.decode_rows(frame.payload))
+            elif frame.type == lib.WIRE_T_PROGRESS:
+                on_progress(wire.unpack("wire_done", frame.payload).calls)
+
+        answer = self._request(lib.WIRE_T_SWEEP, payload, lib.WIRE_T_DONE, take)
+        done = wire.unpack("wire_done", answer.payload)
+        self._target.calls += done.calls
+        return SweepResult(rows=tuple(rows), calls=done.calls, nanoseconds=done.nanoseconds)
+
+    def loop(self, nr: int, args: Sequence[int], count: int) -> int:
+        """The same call ``count`` times with nothing else; nanoseconds in all."""
+        call = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=nr, args=args)
+        tail = wire.pack("wire_loop", count=count)[len(call) :]
+        answer = self._request(lib.WIRE_T_LOOP, call + tail, lib.WIRE_T_DONE)
+        return int(wire.unpack("wire_done", answer.payload).nanoseconds)
+
+
+class Target:
+    """An agent and the callers that it starts, each when it is first needed."""
+
+    def __init__(
+        self, channel: Channel, callers: Mapping[ABI, str], hello: Hello, *, name: str
+    ) -> None:
+        self._channel = channel
+        self._paths = callers
+        self._started: set[ABI] = set()
+        self.hello = hello
+        self.name = name
+        self.calls = 0  #: system calls made so far
+
+    def ask(
+        self,
+        kind: int,
+        payload: bytes = b"",
+        *,
+        channel: int = 0,
+        until: int,
+        on_frame: Callable[[Frame], None] | None = None,
+        seconds: float = REPLY_SECONDS,
+    ) -> Frame:
+        """One request.  Each answer that comes gives the next one its own deadline."""
+        what = f"answer to {wire.TYPE_NAMES[kind]}"
+        return self._channel.request(
+            kind,
+            payload,
+            channel=channel,
+            until=frozenset({until}),
+            on_frame=on_frame,
+            deadline=Deadline.after(seconds, what),
+            silence=SWEEP_SILENCE_SECONDS if on_frame else None,
+        )
+
+    def caller(self, abi: ABI) -> Caller:
+        """The caller of ``abi``, started if it is not running.
+
+        Raises RefusedError with errno ENOEXEC when the kernel does not run
+        programs of this ABI.
+        """
+        if abi not in self._started:
+            self.restart(abi)
+        return Caller(self, abi)
+
+    def restart(self, abi: ABI) -> None:
+        """A fresh caller, whatever became of the one before."""
+        self._started.discard(abi)
+        path = self._paths[abi].encode()
+        self.ask(lib.WIRE_T_START, path, channel=abi.channel, until=lib.WIRE_T_OK)
+        self._started.add(abi)
+
+    def gone(self, abi: ABI) -> None:
+        """Note that this ABI's caller died, so that the next use starts another."""
+        self._started.discard(abi)
+
+    def execute(self, argv: Sequence[str], *, seconds: float) -> Executed:
+        """Run a program on the target; its stdout and stderr come back as one.
+
+        A program that is not done after ``seconds`` is ended, with its process
+        group, and GuestError (HANG) raised with what it had printed.
+        """
+        output = bytearray()
+        payload = b"".join(arg.encode() + b"\0" for arg in argv)
+        try:
+            answer = self._channel.request(
+                lib.WIRE_T_EXEC,
+                payload,
+                until=frozenset({lib.WIRE_T_EXIT}),
+                on_frame=lambda frame: output.extend(frame.payload),
+                deadline=Deadline.after(seconds, f"the end of {argv[0]}"),
+            )
+        except GuestError as exc:
+            if exc.verdict is Verdict.HANG:
+                self.ask(lib.WIRE_T_EXEC_KILL, until=lib.WIRE_T_OK)
+                tail = output.decode(errors="replace").splitlines()[-20:]
+                raise GuestError(str(exc), verdict=Verdict.HANG, console_tail=tuple(tail)) from exc
+            raise
+        status = wire.unpack("wire_gone", answer.payload).status
+        return Executed(status=status, output=output.decode(errors="replace"))
+
+    def mark(self, text: str) -> None:
+        """Write a line into the kernel's log, where splats can be told apart by it."""
+        self.ask(lib.WIRE_T_MARK, f"<5>extsys: {text}".encode(), until=lib.WIRE_T_OK)
+
+    def read_file(self, path: str) -> bytes:
+        """A file of the target, 256 KiB at most."""
+        return self.ask(lib.WIRE_T_READ, path.encode(), until=lib.WIRE_T_DATA).payload
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Write to a file of the target that exists, such as a sysctl."""
+        self.ask(lib.WIRE_T_WRITE, path.encode() + b"\0" + data, until=lib.WIRE_T_OK)
+
+    def dmesg(self) -> str:
+        """The kernel's log buffer."""
+        answer = self.ask(lib.WIRE_T_DMESG, until=lib.WIRE_T_DATA)
+        return answer.payload.decode(errors="replace")
+
+    def runs(self, abi: ABI) -> str | None:
+        """None when the kernel runs programs of this ABI, else why not."""
+        try:
+            self.caller(abi)
+        except RefusedError as exc:
+            return f"this kernel does not run {abi.name} programs ({exc})"
+        return None
+
+
+@contextlib.contextmanager
+def local(agent: Path, callers: Mapping[ABI, Path]) -> Iterator[Target]:
+    """This machine's own kernel: the agent as a child, over a socket pair."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        argv = [str(agent), str(theirs.fileno())]
+        proc.show(argv)
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        )
+        theirs.close()
+        try:
+            channel = Channel(ours)
+            hello = channel.hello(Deadline.after(REPLY_SECONDS, "the agent's first frame"))
+            paths = {abi: str(path) for abi, path in callers.items()}
+            yield Target(channel, paths, hello, name="this machine's kernel")
+        finally:
+            ours.close()  # the agent sees the end of file and ends its callers
+            try:
+                child.wait(timeout=proc.GRACE)
+            except subprocess.TimeoutExpired:
+                proc.end_group(child)
