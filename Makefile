@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The way in.  Each target sees to it that the machine has what it needs
+# (vm/bootstrap.py: packages, build/venv) and then calls the command line
+# (`python -m harness`); nothing is decided here.
+#
+# `make help` prints the lines of this file that have a "##".
+
+.DEFAULT_GOAL := help
+
+# --- parameters: on make's command line, or in the environment ----------------
+
+KERNEL ?= 6.12 ## the kernel's series: a name of vm/kernels.toml
+KERNEL_TREE ?= ## a kernel tree of your own, patched or not; it is never written to
+ABI ?= ## only these callers: m64, m32, mx32, or several with commas (default: all)
+ACCEL ?= auto ## auto, kvm or tcg; auto takes KVM only where it is proved to boot
+BATTERY ?= quick ## quick or full: how much of the battery is run
+JOBS ?= ## parallel compiler jobs (default: one for each core)
+MIRROR ?= ## a base URL to download the kernel's source from
+PYTEST_ARGS ?= ## more arguments for pytest, such as '-k flags -x'
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3) ## makes build/venv; 3.11 or newer
+
+# --- what a recipe's commands see ---------------------------------------------
+
+# virtme-ng runs its own programs from PATH, so calling it by path is not enough.
+export PATH := $(CURDIR)/build/venv/bin:$(PATH)
+
+# The kernel's make is no part of this one: not its job server, not its flags,
+# not the variables of its command line.  make insists on exporting MAKELEVEL.
+unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
+unexport KERNEL KERNEL_TREE ABI ACCEL BATTERY JOBS MIRROR PYTEST_ARGS PYTHON
+# Whatever environment was active in the caller's shell, build/venv is used.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+# One job at a time: each uses all cores by itself.
+.NOTPARALLEL:
+
+# --- how a job is run ---------------------------------------------------------
+
+# A text as one word of the shell's, without the blanks that a "##" behind a
+# value leaves in it; and "--option text" if there is a text.
+quote = '$(subst ','\'',$(strip $(1)))'
+option = $(if $(strip $(2)),$(1) $(call quote,$(2)))
+
+kernel-options = $(call option,--kernel,$(KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE)) \
+	$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR))
+guest-options = $(kernel-options) $(call option,--accel,$(ACCEL))
+
+# $(call job,NAME,OPTIONS,PYTEST'S ARGUMENTS)
+define job
+@$(need-python)
+@env -u MAKELEVEL $(call quote,$(PYTHON)) -sE -m vm.bootstrap --for $(1) \
+	$(call option,--kernel,$(KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE))
+@env -u MAKELEVEL build/venv/bin/python -m harness $(1) $(2)$(if $(strip $(3)), -- $(3))
+endef
+
+# The one thing that vm/bootstrap.py cannot install.
+install-python = apt-get install -y --no-install-recommends python3
+define need-python
+command -v $(call quote,$(PYTHON)) >/dev/null || { \
+	if [ "$$(id -u)" = 0 ]; then root=; else root='sudo -n'; fi; \
+	if [ $(call quote,$(PYTHON)) = python3 ] && $$root true 2>/dev/null; then \
+		echo 'python3 is missing; running: apt-get update; $(install-python)' >&2; \
+		{ $$root apt-get update && $$root $(install-python); } >/dev/null; \
+	else \
+		echo $(call quote,$(PYTHON) is missing: sudo apt-get update && sudo $(install-python)) >&2; \
+		exit 2; \
+	fi; }
+endef
+
+# --- targets ------------------------------------------------------------------
+
+.PHONY: help
+help: ## this text
+	@awk -F ' *## *' ' \
+		/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); targets = targets row($$1, $$2) } \
+		/^[A-Z_]+ [?]= .*##/ { split($$1, set, / *[?]= */); sub(/^[$$].*/, "", set[2]); \
+			parameters = parameters row(set[1], $$2 (set[2] == "" ? "" : " [" set[2] "]")) } \
+		function row(name, text) { return sprintf("  %-12s %s\n", name, text) } \
+		END { printf "make TARGET [PARAMETER=value ...]\n\nTargets:\n%s\nParameters:\n%s", \
+			targets, parameters }' Makefile
+
+.PHONY: vm-test
+vm-test: ## the main job: build the kernel, boot it, test m64, m32 and mx32 callers on it
+	$(call job,vm-test,$(guest-options) $(call option,--abi,$(ABI)) \
+		$(call option,--battery,$(BATTERY)),$(PYTEST_ARGS))
+
+.PHONY: test
+test: host-test guest-test vm-test ## everything: host-test, guest-test, then vm-test
+
+.PHONY: host-test
+host-test: ## the tests that need no guest, lint and types included
+	$(call job,host-test,,$(PYTEST_ARGS))
+
+.PHONY: guest-test
+guest-test: ## the tests of the harness itself on guests: killed, hung, panicked
+	$(call job,guest-test,$(guest-options),$(PYTEST_ARGS))
+
+.PHONY: kernel
+kernel: ## only build the kernel
+	$(call job,kernel,$(kernel-options))
+
+.PHONY: callers
+callers: ## only build the callers, against that kernel's headers
+	$(call job,callers,$(kernel-options) $(call option,--abi,$(ABI)))
+
+.PHONY: shell
+shell: ## a shell in the guest
+	$(call job,shell,$(guest-options))
+
+.PHONY: doctor
+doctor: ## what this machine can do, and how to mend what is missing
+	$(call job,doctor,$(call option,--kernel,$(KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE)))
+
+.PHONY: bench
+bench: ## how long building, booting, a call and a sweep take, beside bare QEMU and bare C
+	$(call job,bench,$(guest-options))
+
+.PHONY: clean
+clean: ## remove what was built and reported here; build/venv and the cache stay
+	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} +; fi
+
+# By name: EXTSYS_CACHE may be a directory that holds more than the cache.
+cache-parts = source patched trees work headers kernels kselftest callers accel.json
+
+.PHONY: clean-cache
+clean-cache: ## remove what all checkouts share: kernel sources and built kernels (EXTSYS_CACHE)
+	@$(call quote,$(PYTHON)) -sE -c 'import sys; from vm import cache, paths; \
+		[cache.remove(paths.cache_dir() / part) for part in sys.argv[1:]]' $(cache-parts)
+
+.PHONY: distclean
+distclean: ## remove everything that is not source; the cache stays
+	@rm -rf build harness/caller/_*.so ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find conftest.py harness vm selftests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
