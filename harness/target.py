@@ -14,7 +14,7 @@ from harness import sweep as sweeps
 from harness import wire
 from harness.abi import ABI
 from harness.channel import Channel, Hello, RefusedError, status_text
-from harness.program import Program, Result, encode_op
+from harness.program import Argument, Program, Result, encode_op
 from harness.sweep import Row, SweepResult
 from harness.wire import Frame, lib
 from vm import proc
@@ -86,7 +86,7 @@ class Caller:
         self._target.calls += done.calls
         return SweepResult(rows=tuple(rows), calls=done.calls, nanoseconds=done.nanoseconds)
 
-    def loop(self, nr: int, args: Sequence[int], count: int) -> int:
+    def loop(self, nr: int, args: Sequence[Argument], count: int) -> int:
         """The same call ``count`` times with nothing else; nanoseconds in all."""
         call = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=nr, args=args)
         tail = wire.pack("wire_loop", count=count)[len(call) :]

@@ -10,6 +10,8 @@
  *
  * Usage: agent		in a guest: the virtio-serial port named PORT
  *	  agent FD	on the host itself: a stream socket
+ *
+ * As the only file of an initramfs, started as /init, it mounts what it needs.
  */
 #define _GNU_SOURCE
 #include <cpuid.h>
@@ -18,6 +20,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/klog.h>
+#include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -511,6 +514,14 @@ int main(int argc, char **argv)
 	for (i = 0; i < WIRE_CHANNELS; i++)
 		peers[i].fd = -1;
 	in_guest = argc < 2;
+	if (getpid() == 1) {
+		mkdir("/dev", 0755);
+		mkdir("/proc", 0755);
+		mkdir("/sys", 0755);
+		mount("dev", "/dev", "devtmpfs", 0, NULL);
+		mount("proc", "/proc", "proc", 0, NULL);
+		mount("sys", "/sys", "sysfs", 0, NULL);
+	}
 	HOST->fd = in_guest ? open_port() : atoi(argv[1]);
 	if (HOST->fd < 0) {
 		fprintf(stderr, "agent: no virtio-serial port named " PORT "\n");

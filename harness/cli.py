@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: what `make` calls, and what `extsys` is when installed.
+
+Exit codes: pytest's own for tests, 2 for a mistake of the user's, and those of
+vm.errors.Verdict for what the infrastructure or the kernel did.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import pytest
+from rich.console import Console
+
+from harness.abi import ABIS
+from harness.lab import Lab, Setup
+from harness.plugin import REPORT_DIR, chosen_abis
+from vm import accel, doctor, shell
+from vm.errors import HarnessError, UserError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+#: Where the tests are, seen from the checkout.
+HOST_TESTS = "selftests/host"
+GUEST_TESTS = "selftests/vm"
+TARGET_TESTS = "selftests/target"
+
+
+def _options(*names: str) -> Callable[[Command], Command]:
+    """The options that several commands share, each defined once."""
+    known = {
+        "kernel": click.option(
+            "--kernel", default="6.12", show_default=True, help="A series of vm/kernels.toml."
+        ),
+        "kernel_tree": click.option(
+            "--kernel-tree",
+            type=click.Path(path_type=Path),
+            callback=lambda _context, _option, value: value and value.expanduser(),
+            help="A kernel tree of your own, patched or not; it is never written to.",
+        ),
+        "abi": click.option(
+            "--abi",
+            multiple=True,
+            help=f"Only these: {', '.join(one.name for one in ABIS)}.",
+        ),
+        "accel": click.option(
+            "--accel",
+            default="auto",
+            show_default=True,
+            help="auto, kvm or tcg; auto takes KVM only where a kernel has booted under it.",
+        ),
+        "jobs": click.option("--jobs", type=click.IntRange(min=1), help="Compiler jobs."),
+        "mirror": click.option("--mirror", help="Base URL of kernel sources."),
+        "battery": click.option(
+            "--battery",
+            type=click.Choice(["quick", "full"]),
+            default="quick",
+            show_default=True,
+            help="How much of the battery is run.",
+        ),
+    }
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            command = known[name](command)
+        return command
+
+    return add
+
+
+def _setup(**asked: Any) -> Setup:
+    """What the user asked for, checked."""
+    return Setup(
+        abis=chosen_abis(list(asked.pop("abi", ()))), report=Path(REPORT_DIR).resolve(), **asked
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Prove the contract of an extensible-struct system call on a real kernel."""
+
+
+@cli.command("vm-test")
+@_options("kernel", "kernel_tree", "abi", "accel", "battery", "jobs", "mirror")
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
+    """Build the kernel, boot it, and test it with callers of every ABI."""
+    setup = _setup(**asked)
+    # Built before pytest starts: what takes minutes shows its progress.
+    _prepare(Lab(setup))
+    args = ["--kernel", setup.kernel, "--accel", setup.accel, "--battery", battery]
+    args += ["--report", str(setup.report), f"--junitxml={setup.report / 'junit.xml'}"]
+    args += ["--abi", ",".join(one.name for one in setup.abis)]
+    if setup.kernel_tree:
+        args += ["--kernel-tree", str(setup.kernel_tree)]
+    if setup.mirror:
+        args += ["--mirror", setup.mirror]
+    named = any(Path(arg.partition("::")[0]).exists() for arg in pytest_args)
+    raise SystemExit(pytest.main([*([] if named else [TARGET_TESTS]), *args, *pytest_args]))
+
+
+def _prepare(lab: Lab) -> None:
+    """Everything that a run needs, and one line that says what it is."""
+    built = lab.built
+    how = "from the cache" if built.cached else f"built, {built.seconds_cpu:.0f} s of CPU time"
+    click.echo(f"kernel: {built.release}, {how} ({built.directory.name})", err=True)
+    _ = lab.programs
+    _ = lab.kselftests
+    click.echo(f"accelerator: {lab.accel}", err=True)
+
+
+@cli.command("host-test")
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def host_test(pytest_args: tuple[str, ...]) -> None:
+    """Run the tests that need no guest, lint and types included."""
+    raise SystemExit(pytest.main([HOST_TESTS, *pytest_args]))
+
+
+@cli.command("guest-test")
+@_options("kernel", "kernel_tree", "accel", "jobs", "mirror")
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def guest_test(pytest_args: tuple[str, ...], **asked: Any) -> None:
+    """Run the tests of the harness itself on guests: killed, hung, panicked."""
+    lab = Lab(_setup(**asked))
+    _prepare(lab)
+    args = ["--kernel", lab.setup.kernel, "--accel", lab.setup.accel]
+    raise SystemExit(pytest.main([GUEST_TESTS, *args, *pytest_args]))
+
+
+@cli.command()
+@_options("kernel", "kernel_tree", "jobs", "mirror")
+def kernel(**asked: Any) -> None:
+    """Build the kernel, unless the cache has it."""
+    built = Lab(_setup(**asked)).built
+    click.echo(built.directory)
+
+
+@cli.command()
+@_options("kernel", "kernel_tree", "abi", "jobs", "mirror")
+def callers(**asked: Any) -> None:
+    """Build the callers and the agent."""
+    programs = Lab(_setup(**asked)).programs
+    for path in (programs.agent, *programs.callers.values()):
+        click.echo(path)
+
+
+@cli.command("shell")
+@_options("kernel", "kernel_tree", "accel", "jobs", "mirror")
+def guest_shell(**asked: Any) -> None:
+    """Open a shell in the guest, on this machine's own root, read-only."""
+    lab = Lab(_setup(**asked))
+    _prepare(lab)
+    raise SystemExit(shell.interactive(lab.image, lab.accel))
+
+
+@cli.command("doctor")
+@_options("kernel", "kernel_tree")
+def tell(kernel: str, kernel_tree: Path | None) -> None:
+    """Say what this machine can do, and how to mend what is missing."""
+    setup = _setup(kernel=kernel, kernel_tree=kernel_tree)
+    checks = doctor.report(
+        kernel=kernel,
+        kernel_tree=kernel_tree,
+        cache=setup.cache,
+        prove_kvm=_kvm_prover(setup.cache),
+    )
+    raise SystemExit(doctor.show(checks, Console()))
+
+
+def _kvm_prover(cache: Path) -> Callable[[], tuple[bool, str]] | None:
+    """Whether a kernel boots under KVM here, asked of the newest one in the cache, if any."""
+    images = sorted(cache.glob("kernels/*/vmlinux"), key=lambda path: path.stat().st_mtime)
+    if not images:
+        return None
+
+    def prove() -> tuple[bool, str]:
+        chosen = accel.choose("auto", images[-1], cache=cache)
+        return chosen.kind == "kvm", chosen.reason
+
+    return prove
+
+
+@cli.command()
+@_options("kernel", "kernel_tree", "accel", "jobs", "mirror")
+def bench(**asked: Any) -> None:
+    """Measure boot, round trip and sweep, each beside its alternative in one run."""
+    from harness import bench as benches  # noqa: PLC0415 - nothing else needs it
+
+    lab = Lab(_setup(**asked))
+    _prepare(lab)
+    try:
+        benches.run(lab)
+    finally:
+        lab.close()
+
+
+def main() -> None:
+    """Run the command line; one line and the right exit code for every known fault."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except click.ClickException as exc:
+        click.echo(f"error: {exc.format_message()}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except HarnessError as exc:
+        label = "error" if isinstance(exc, UserError) else exc.verdict.label
+        first, *rest = exc.lines()
+        click.echo("\n".join([f"{label}: {first}", *rest]), err=True)
+        sys.exit(exc.exit_code)

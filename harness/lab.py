@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run works with: a kernel, callers, and one warm guest.
+
+Everything is made when it is first asked for, and kept for the whole run.  A
+guest that is lost is replaced by a fresh one for the tests that remain, a few
+times; then the run gives up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from harness import target as targets
+from harness.abi import ABI
+from harness.caller import build as callers
+from harness.caller.build import Programs
+from harness.channel import Channel
+from harness.layout import Compiler
+from harness.target import Target
+from vm import accel, build, kernels, kselftest, paths
+from vm.accel import Accel
+from vm.build import Built
+from vm.deadline import Deadline
+from vm.errors import GuestError, InfraError, UserError, Verdict
+from vm.guest import Guest, GuestSpec
+from vm.guestroot import make_root
+
+#: The virtio-serial port of the agent (agent.c:PORT).
+PORT = "extsys.0"
+#: Where the project's files are in the guest.
+GUEST_DIR = "/extsys"
+#: From virtme-run's start to the agent's first frame, in seconds.  Two under
+#: TCG on an idle machine; a loaded CI runner gets thirty times that.
+BOOT_SECONDS = 60.0
+#: Guests that one run may lose before it gives up.
+MOST_BOOTS = 4
+#: What the kernel prints on the console while tests run: all but debugging.
+LOGLEVEL = b"8\n"
+#: What a user may ask for.
+ACCELS = ("auto", "kvm", "tcg")
+#: CPUID's signature, by kind of acceleration.
+SIGNATURES = {"kvm": "KVMKVMKVM", "tcg": "TCGTCGTCGTCG"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What the user asked for."""
+
+    abis: tuple[ABI, ...]
+    report: Path  #: directory of the run's output
+    kernel: str = "6.12"
+    kernel_tree: Path | None = None
+    accel: str = "auto"
+    jobs: int | None = None
+    mirror: str | None = None
+    local: bool = False  #: this machine's own kernel instead of a guest
+    memory: int = 256  #: MiB of the guest
+    cpus: int = 1
+    cache: Path = dataclasses.field(default_factory=paths.cache_dir)
+
+    def __post_init__(self) -> None:
+        """Refuse what would otherwise be found wrong after minutes of building.  UserError."""
+        kernels.kernel(self.kernel)
+        if self.accel not in ACCELS:
+            raise UserError(
+                f"ACCEL={self.accel}: not a way to run a guest", hint=f"one of {', '.join(ACCELS)}"
+            )
+
+
+class Lab:
+    """A run's kernel, programs and target."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.boots = 0
+        self.broken: GuestError | None = None  #: why the run gave up on guests
+        self.guest: Guest | None = None
+        self._target: Target | None = None
+        self._stack = contextlib.ExitStack()
+        self._seen_events = 0
+
+    # What is built.
+
+    @cached_property
+    def built(self) -> Built:
+        """The kernel, built if the cache does not have it."""
+        asked = self.setup
+        return build.build(
+            asked.kernel,
+            kernel_tree=asked.kernel_tree,
+            jobs=asked.jobs,
+            mirror=asked.mirror,
+            cache=asked.cache,
+        )
+
+    @cached_property
+    def compiler(self) -> Compiler:
+        """The compiler with the headers of the kernel that is tested."""
+        return Compiler(headers=None if self.setup.local else self.built.headers)
+
+    @cached_property
+    def programs(self) -> Programs:
+        """The agent and the callers."""
+        return callers.build(self.setup.abis, compiler=self.compiler, cache=self.setup.cache)
+
+    @cached_property
+    def kselftests(self) -> Mapping[str, Path]:
+        """The kernel's own selftest of the sample, a program for each ABI."""
+        return kselftest.build(
+            "xyzzy",
+            tree=self.built.tree,
+            headers=self.built.headers,
+            cache=self.setup.cache,
+        )
+
+    @cached_property
+    def accel(self) -> Accel:
+        """KVM where a kernel has booted under it, else TCG.  NoKvmError when it was insisted on."""
+        return accel.choose(self.setup.accel, self.image, cache=self.setup.cache)
+
+    @property
+    def image(self) -> Path:
+        """What QEMU boots: the ELF file, which needs no decompression."""
+        return self.built.vmlinux or self.built.image
+
+    @cached_property
+    def root(self) -> Path:
+        """The guest's root directory."""
+        files = {f"{GUEST_DIR}/agent": self.programs.agent}
+        for abi, path in self.programs.callers.items():
+            files[f"{GUEST_DIR}/caller-{abi.name}"] = path
+        for name, path in self.kselftests.items():
+            files[f"{GUEST_DIR}/{name}"] = path
+        return make_root(self.setup.report / "root", files)
+
+    # Where it runs.
+
+    def target(self) -> Target:
+        """The run's target; a fresh guest when the one before was lost.
+
+        Raises the GuestError that ended the last guest when there have been
+        too many, and whatever building or booting raises.
+        """
+        if self.broken:
+            raise self.broken
+        if self._target is None:
+            self._target = self._local() if self.setup.local else self._boot()
+        return self._target
+
+    def _local(self) -> Target:
+        return self._stack.enter_context(targets.local(self.programs.agent, self.programs.callers))
+
+    def _boot(self) -> Target:
+        self.boots += 1
+        logs = self.setup.report / f"guest-{self.boots}"
+        logs.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.built.config, logs / "config")
+        spec = GuestSpec(
+            image=self.image,
+            root=self.root,
+            program=f"{GUEST_DIR}/agent",
+            ports=(PORT,),
+            memory=self.setup.memory,
+            cpus=self.setup.cpus,
+            accel=self.accel,
+            log_dir=logs,
+        )
+        try:
+            guest = self._stack.enter_context(Guest.boot(spec, BOOT_SECONDS))
+            channel = Channel(guest.ports[PORT], watch=guest.check)
+            hello = channel.hello(Deadline.after(BOOT_SECONDS, "the agent's first frame"))
+        except GuestError as exc:
+            self.lose(exc)
+            raise
+        signature = SIGNATURES[self.accel.kind]
+        if hello.hypervisor != signature:
+            raise InfraError(
+                f"the guest runs under {hello.hypervisor or 'no hypervisor'}, not {signature}",
+                hint="QEMU fell back to another accelerator; ACCEL=tcg avoids KVM",
+            )
+        paths_in_guest = {abi: f"{GUEST_DIR}/caller-{abi.name}" for abi in self.setup.abis}
+        target = Target(channel, paths_in_guest, hello, name=f"Linux {hello.release}")
+        target.write_file("/proc/sys/kernel/printk", LOGLEVEL)
+        self.guest = guest
+        self._seen_events = 0
+        return target
+
+    def lose(self, why: GuestError) -> None:
+        """Give this guest up: end it, and boot another for the next test, if that may help."""
+        self._stack.close()
+        self._target = None
+        self.guest = None
+        if self.boots >= MOST_BOOTS or self.setup.local:
+            self.broken = why
+
+    def restart(self) -> None:
+        """End the guest, so that the next use boots another; not counted as a loss."""
+        self._stack.close()
+        self._target = None
+        self.guest = None
+        self.boots = 0
+
+    def verify_alive(self) -> None:
+        """Raise what the guest's console has said since the last time: OOPS, PANIC, LOST."""
+        guest = self.guest
+        if guest is None:
+            return
+        guest.check()
+        events = guest.console.events[self._seen_events :]
+        self._seen_events += len(events)
+        bad = [event for event in events if event.verdict is not Verdict.PASS]
+        if bad:
+            first = bad[0]
+            raise GuestError(
+                f"the kernel reported: {first.kind}",
+                verdict=first.verdict,
+                console_tail=tuple(first.report[:30]),
+            )
+
+    def facts(self) -> dict[str, str]:
+        """What a reader of the report has to know about the run."""
+        if self._target is None and not self.boots:
+            return {}
+        found = {"kernel": self._target.name if self._target else "lost"}
+        if not self.setup.local:
+            found["built from"] = str(self.built.record.get("origin", self.built.release))
+            found["accelerator"] = str(self.accel)
+            found["guests booted"] = str(self.boots)
+        return found
+
+    def close(self) -> None:
+        """End the guest and everything that belongs to it."""
+        self._target = None
+        self.guest = None
+        self._stack.close()
+        shutil.rmtree(self.setup.report / "root", ignore_errors=True)

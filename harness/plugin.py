@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The pytest plugin: options, fixtures, verdicts and reports.
+
+A test that takes ``abi`` runs once for each ABI; one that takes ``interface``
+is given the contract (xyzzy's, or what a module's own ``contract`` fixture
+returns) on a live target.  ``@pytest.mark.prop("P3")`` names the property that
+a test stands for in the report.
+
+A test that fails because the machine went away, the kernel oopsed or an answer
+never came is reported with that verdict, and the run's exit code is that
+verdict's own (see vm.errors.Verdict).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from harness.abi import ABI, ABIS, abi
+from harness.channel import CallerGoneError
+from harness.contract import Contract
+from harness.interface import Interface
+from harness.interfaces import xyzzy
+from harness.lab import Lab, Setup
+from harness.report import ktap, show
+from harness.report.results import PROPERTIES, TestResult, counts
+from vm.errors import GuestError, HarnessError, Verdict
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+LAB = pytest.StashKey[Lab]()
+RESULTS = pytest.StashKey[list[TestResult]]()
+REPORT_DIR = "build/report"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of a run on a target."""
+    group = parser.getgroup("extsys", "extensible syscalls on a real kernel")
+    group.addoption("--kernel", default="6.12", help="series of vm/kernels.toml (%(default)s)")
+    group.addoption("--kernel-tree", type=Path, help="a kernel tree of yours; never written to")
+    group.addoption("--abi", action="append", default=[], help="only these: m64, m32, mx32")
+    group.addoption("--accel", default="auto", help="auto, kvm or tcg (%(default)s)")
+    group.addoption("--battery", default="quick", help="quick or full (%(default)s)")
+    group.addoption("--jobs", type=int, help="compiler jobs")
+    group.addoption("--mirror", help="base URL of kernel sources")
+    group.addoption("--local", action="store_true", help="this machine's kernel, no guest")
+    group.addoption("--report", type=Path, default=Path(REPORT_DIR), help="(%(default)s)")
+
+
+def chosen_abis(asked: list[str]) -> tuple[ABI, ...]:
+    """The ABIs that ``--abi`` names, several with commas; all when it names none."""
+    names = [name.strip() for one in asked for name in one.split(",") if name.strip()]
+    return tuple(abi(name) for name in dict.fromkeys(names)) or ABIS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check what the user asked for before anything runs."""
+    config.addinivalue_line("markers", "prop(name): the property that the test stands for")
+    option = config.option
+    try:
+        setup = Setup(
+            abis=chosen_abis(option.abi),
+            report=option.report.resolve(),
+            kernel=option.kernel,
+            kernel_tree=option.kernel_tree,
+            accel=option.accel,
+            jobs=option.jobs,
+            mirror=option.mirror,
+            local=option.local,
+        )
+    except HarnessError as exc:
+        raise pytest.UsageError("\n".join(exc.lines())) from exc
+    config.stash[LAB] = Lab(setup)
+    config.stash[RESULTS] = []
+    # `timeout` and CI runners end a run with SIGTERM: it must clean up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(f"signal {signum}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind, however the run ended."""
+    lab = config.stash.get(LAB, None)
+    if lab is not None:
+        lab.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``abi``, itself or by a fixture, runs once for each."""
+    if "abi" in metafunc.fixturenames:
+        chosen = metafunc.config.stash[LAB].setup.abis
+        metafunc.parametrize("abi", chosen, ids=[one.name for one in chosen], scope="session")
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The run's kernel, programs and guest."""
+    return request.config.stash[LAB]
+
+
+@pytest.fixture(scope="session")
+def kernel_image(lab: Lab) -> Path:
+    """The kernel that guests boot."""
+    return lab.image
+
+
+@pytest.fixture(scope="session")
+def full_battery(request: pytest.FixtureRequest) -> bool:
+    """Whether everything is asked for, and not the quick selection."""
+    return bool(request.config.option.battery == "full")
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    """The contract under test; a module may have a fixture of this name of its own."""
+    return xyzzy.CONTRACT
+
+
+@pytest.fixture
+def interface(
+    request: pytest.FixtureRequest, lab: Lab, contract: Contract, abi: ABI
+) -> Iterator[Interface]:
+    """The contract, called in one ABI's way on a live target.
+
+    Afterwards the console has nothing to say that this test caused.
+    """
+    target = lab.target()
+    refusal = target.runs(abi)
+    if refusal:
+        if lab.setup.local:
+            pytest.skip(refusal)
+        raise GuestError(refusal, verdict=Verdict.FAIL)
+    target.mark(f"begin {request.node.nodeid}")
+    before = target.calls
+    yield Interface(contract, abi, compiler=lab.compiler, target=target)
+    request.node.user_properties.append(("calls", target.calls - before))
+    lab.verify_alive()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell faults apart: one line for ours, the verdict for the machine's."""
+    report = yield
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    if "abi" in params and call.when == "setup":
+        report.user_properties.append(("abi", params["abi"].name))
+    marker = item.get_closest_marker("prop")
+    if marker and call.when == "setup":
+        report.user_properties.append(("prop", marker.args[0]))
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, HarnessError):
+        report.user_properties.append(("verdict", error.verdict.name))
+        report.longrepr = "\n".join(error.lines())
+    if isinstance(error, GuestError):
+        _note_loss(item.config.stash[LAB], error, params)
+    return report
+
+
+def _note_loss(lab: Lab, error: GuestError, params: dict[str, Any]) -> None:
+    """A dead caller is started anew; a dead or oopsed kernel is booted anew."""
+    target = lab._target
+    if isinstance(error, CallerGoneError) and target is not None:
+        target.gone(params["abi"])
+    elif error.verdict is not Verdict.FAIL:
+        lab.lose(error)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A property that the report does not know is a mistake in the test."""
+    for item in items:
+        marker = item.get_closest_marker("prop")
+        if marker and marker.args[0] not in PROPERTIES:
+            raise pytest.UsageError(f"{item.nodeid}: unknown property {marker.args[0]!r}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Collect one test's phases into one result."""
+    _Collector.current = _Collector(item)
+    started = time.monotonic()
+    outcome = yield
+    result = _Collector.current.result(time.monotonic() - started)
+    item.config.stash[RESULTS].append(result)
+    return outcome
+
+
+class _Collector:
+    """The reports of one test, setup to teardown."""
+
+    current: _Collector
+
+    def __init__(self, item: pytest.Item) -> None:
+        self.item = item
+        self.reports: list[pytest.TestReport] = []
+
+    def result(self, seconds: float) -> TestResult:
+        facts: dict[str, Any] = {}
+        for report in self.reports:
+            facts.update(cast("list[tuple[str, Any]]", report.user_properties))
+        facts.update(self.item.user_properties)
+        failed = [report for report in self.reports if report.failed]
+        skipped = [report for report in self.reports if report.skipped]
+        verdict = Verdict[facts["verdict"]] if "verdict" in facts else Verdict.FAIL
+        skip = None
+        if skipped and not failed:
+            longrepr = skipped[0].longrepr
+            skip = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+        return TestResult(
+            name=self.item.nodeid,
+            verdict=verdict if failed else Verdict.PASS,
+            skip=skip,
+            prop=facts.get("prop"),
+            abi=facts.get("abi"),
+            calls=facts.get("calls", 0),
+            seconds=seconds,
+            text="\n".join(str(report.longrepr) for report in failed),
+        )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep each phase's report until the test is over."""
+    _Collector.current.reports.append(report)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """The exit code says what went wrong, the report directory says all of it."""
+    results = session.config.stash[RESULTS]
+    if not results or session.config.option.collectonly:
+        return
+    worst = max((one.verdict for one in results), key=lambda verdict: verdict.value)
+    if worst.value > Verdict.FAIL.value:
+        session.exitstatus = worst.value
+    elif exitstatus == pytest.ExitCode.OK and os.environ.get("CI") and _hollow(results):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    _write_report(session.config, results)
+
+
+def _hollow(results: list[TestResult]) -> list[str]:
+    """ABIs of which nothing ran: on CI that is a failure, not a skip."""
+    return [name for name, count in counts(results).items() if not count.passed + count.failed]
+
+
+def _write_report(config: pytest.Config, results: list[TestResult]) -> None:
+    lab = config.stash[LAB]
+    directory = lab.setup.report
+    directory.mkdir(parents=True, exist_ok=True)
+    cases = [
+        ktap.Case(
+            number=number,
+            name=one.name,
+            ok=one.verdict is Verdict.PASS,
+            skip=one.skip,
+            lines=tuple(one.text.splitlines()),
+        )
+        for number, one in enumerate(results, start=1)
+    ]
+    (directory / "results.ktap").write_text(ktap.write(cases))
+    summary = show.markdown(results, title="Extensible syscalls", facts=lab.facts())
+    (directory / "summary.md").write_text(summary)
+
+
+def pytest_terminal_summary(
+    terminalreporter: TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """The table, property by ABI, and each ABI's count."""
+    results = config.stash[RESULTS]
+    if not any(one.prop for one in results):
+        return
+    lab = config.stash[LAB]
+    for name, value in lab.facts().items():
+        terminalreporter.write_line(f"{name}: {value}")
+    text = show.terminal(
+        results,
+        title="property by ABI, with the calls that stand behind each cell",
+        width=max(80, terminalreporter._tw.fullwidth),
+        color=terminalreporter._tw.hasmarkup,
+    )
+    terminalreporter.write(text)
+    terminalreporter.write_line(show.count_line(counts(results)))
+    for name in _hollow(results):
+        terminalreporter.write_line(f"{name}: nothing ran; with CI set that is a failure")
+    if exitstatus in {verdict.value for verdict in Verdict if verdict.value > 1}:
+        terminalreporter.write_line(f"exit code {exitstatus}: {Verdict(exitstatus).label}")
+    terminalreporter.write_line(f"report: {lab.setup.report}")

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run's results, apart from how they are shown: property by ABI."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from vm.errors import Verdict
+
+#: Properties that a test can name, in the order in which they are shown.
+PROPERTIES: Mapping[str, str] = {
+    "P1": "size lattice",
+    "P2": "zero extension",
+    "P3": "trailing bytes",
+    "P4": "write-back",
+    "P5": "nothing outside [p, p + usize)",
+    "P6": "page edge",
+    "P7": "faults in the tail",
+    "P8": "kinds of memory",
+    "P9": "alignment",
+    "P10": "flags argument",
+    "P11": "fields that carry flags",
+    "P12": "registers, per ABI",
+    "P14": "layout",
+    "P17": "order of errors",
+    "P20": "the file descriptor",
+    "kselftest": "the kernel's own selftest",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """One test of the run."""
+
+    __test__ = False  # not a class of tests, whatever its name
+
+    name: str  #: pytest's node id
+    verdict: Verdict
+    skip: str | None = None  #: the reason, when it was skipped
+    prop: str | None = None  #: a key of PROPERTIES
+    abi: str | None = None
+    calls: int = 0  #: system calls that stand behind it
+    seconds: float = 0.0
+    text: str = ""  #: what it said when it failed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """All tests of one property in one ABI."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    calls: int = 0
+    worst: Verdict = Verdict.PASS
+
+    def __str__(self) -> str:
+        if self.failed:
+            return f"{self.worst.label} {self.failed} of {self.failed + self.passed}"
+        if self.skipped and not self.passed:
+            return "skipped"
+        if not self.passed:
+            return ""
+        return f"{self.calls:,} calls" if self.calls else "ok"
+
+
+def table(results: Iterable[TestResult]) -> dict[str, dict[str, Cell]]:
+    """Property → ABI → cell, for the tests that name both."""
+    cells: dict[str, dict[str, Cell]] = {}
+    for one in results:
+        if one.prop is None or one.abi is None:
+            continue
+        row = cells.setdefault(one.prop, {})
+        cell = row.get(one.abi, Cell())
+        good = one.verdict is Verdict.PASS and one.skip is None
+        row[one.abi] = Cell(
+            passed=cell.passed + good,
+            failed=cell.failed + (one.verdict is not Verdict.PASS),
+            skipped=cell.skipped + (one.skip is not None),
+            calls=cell.calls + one.calls,
+            worst=max(cell.worst, one.verdict, key=lambda verdict: verdict.value),
+        )
+    order = list(PROPERTIES)
+    return dict(sorted(cells.items(), key=lambda item: order.index(item[0])))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Count:
+    """How many tests of one ABI ended how."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def counts(results: Iterable[TestResult]) -> dict[str, Count]:
+    """ABI → its count."""
+    found: dict[str, Count] = {}
+    for one in results:
+        if one.abi is None:
+            continue
+        count = found.get(one.abi, Count())
+        found[one.abi] = Count(
+            passed=count.passed + (one.verdict is Verdict.PASS and one.skip is None),
+            failed=count.failed + (one.verdict is not Verdict.PASS),
+            skipped=count.skipped + (one.skip is not None),
+        )
+    return found

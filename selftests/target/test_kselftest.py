@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The series' own kselftest, run in the guest in three ABIs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.lab import GUEST_DIR, Lab
+from harness.report import ktap
+
+if TYPE_CHECKING:
+    from harness.interface import Interface
+
+#: The whole selftest, in seconds; it takes two under TCG.
+SECONDS = 60.0
+
+
+@pytest.mark.prop("kselftest")
+def test_kselftest(interface: Interface, lab: Lab) -> None:
+    """Its KTAP is well formed, nothing fails, nothing is skipped."""
+    name = f"xyzzy_test_{interface.abi.suffix}"
+    assert name in lab.kselftests, f"the series builds no {name}"
+    ran = interface.target.execute([f"{GUEST_DIR}/{name}"], seconds=SECONDS)
+    (lab.setup.report / f"kselftest-{interface.abi.name}.ktap").write_text(ran.output)
+    parsed = ktap.parse(ran.output)
+    assert parsed.problems == ()
+    assert parsed.cases
+    bad = [f"{case.name}: {' / '.join(case.lines)}" for case in parsed.failed]
+    assert not bad, "\n".join(bad)
+    assert parsed.skipped == ()
+    assert ran.code == 0, ran
