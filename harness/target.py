@@ -86,11 +86,20 @@ class Caller:
         self._target.calls += done.calls
         return SweepResult(rows=tuple(rows), calls=done.calls, nanoseconds=done.nanoseconds)
 
-    def loop(self, nr: int, args: Sequence[Argument], count: int) -> int:
-        """The same call ``count`` times with nothing else; nanoseconds in all."""
+    def loop(
+        self, nr: int, args: Sequence[Argument], count: int, *, poke: tuple[int, int] | None = None
+    ) -> int:
+        """The same call ``count`` times with nothing else; nanoseconds in all.
+
+        ``poke`` is an arena offset and a 32-bit value to be stored there behind
+        each call, for one that writes its size back.
+        """
         call = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=nr, args=args)
-        tail = wire.pack("wire_loop", count=count)[len(call) :]
-        answer = self._request(lib.WIRE_T_LOOP, call + tail, lib.WIRE_T_DONE)
+        offset, value = poke or (0, 0)
+        rest = wire.pack(
+            "wire_loop", count=count, poke_offset=offset, poke=value, poke_width=4 if poke else 0
+        )
+        answer = self._request(lib.WIRE_T_LOOP, call + rest[len(call) :], lib.WIRE_T_DONE)
         return int(wire.unpack("wire_done", answer.payload).nanoseconds)
 
 

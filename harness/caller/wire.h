@@ -193,7 +193,7 @@ struct wire_sweep {
 };
 
 #define WIRE_ROW_WRITTEN 1	/* the size field changed; written has its value */
-#define WIRE_ROW_STRAY 2	/* another byte of the struct's first 64 changed */
+#define WIRE_ROW_STRAY 2	/* another byte near the size field changed */
 #define WIRE_ROW_CANARY 4	/* no call: memory differed after these; written: where */
 #define WIRE_ROW_SIGNAL 8	/* ended by a signal; ret is its number */
 #define WIRE_ROW_DEADLINE 16	/* the deadline passed while it ran */
@@ -215,10 +215,17 @@ struct wire_done {
 	uint64_t nanoseconds;
 };
 
-/* WIRE_T_LOOP: the same call `count` times and nothing else; WIRE_T_DONE. */
+/*
+ * WIRE_T_LOOP: the same native call `count` times and nothing else, but for a
+ * store that undoes the kernel's write-back; answered with WIRE_T_DONE.
+ */
 struct wire_loop {
 	struct wire_op call;
 	uint64_t count;
+	uint32_t poke_offset;	/* in the arena */
+	uint32_t poke_width;	/* bytes: 4, or 0 for no store */
+	uint32_t poke;
+	uint32_t reserved;
 };
 
 #endif /* WIRE_H */
