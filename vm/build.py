@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a kernel's source, patches and fragments to a kernel in the cache.
+
+    source ──► patched tree ──► work tree ──make──► object tree ──► kernels/NAME
+               (by content)     (kept, by family)                   (by content)
+
+Kernels are kept under a key made of everything that goes into them, and never
+change.  Work and object trees are kept by family (a series of kernels, or a
+user's tree) and brought in step by content: what two variants of one series
+share is compiled once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vm import cache as store
+from vm import kconfig, kernels, patches, paths, proc, trees
+from vm import source as sources
+from vm.errors import InfraError, UserError
+from vm.kbuild import Cost, Make
+from vm.kernels import Kernel
+from vm.source import Source
+
+#: Raise when the same input would give another kernel: flags, goals, layout.
+FORMAT = "kernel-1"
+
+#: The fragments of a kernel as the tests want it.
+FRAGMENTS = ("base", "abi", "test", "xyzzy")
+
+#: How many files are named that an incremental build starts from.
+SHOWN_CHANGES = 10
+
+#: Deadlines in seconds.  A first build takes some six minutes of CPU time; a
+#: slow machine with one core gets ten times that.
+BUILD_SECONDS = 2 * 3600.0
+HEADERS_SECONDS = 900.0
+CONFIG_SECONDS = 600.0
+TOOL_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Built:
+    """A kernel in the cache, and what it was made from."""
+
+    image: Path  #: what QEMU boots
+    config: Path  #: the final .config
+    headers: Path  #: the UAPI headers' include directory
+    release: str  #: what `uname -r` says in it
+    key: str
+    cached: bool  #: whether it was there already
+    seconds_cpu: float  #: CPU time that the build took; 0 when it was there
+    vmlinux: Path | None  #: the ELF file, without debugging sections
+    record: dict[str, Any]  #: build.json: versions, commands, times
+    make_tree: Callable[[], Path] = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def directory(self) -> Path:
+        return self.image.parent
+
+    @property
+    def tree(self) -> Path:
+        """The patched source tree, not to be written to.
+
+        Made again when the cache has the kernel but no longer its source.
+        """
+        return self.make_tree()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """Everything that goes into a kernel, before anything is unpacked."""
+
+    cache: Path
+    digest: str  #: of the source
+    family: str
+    owned: bool  #: whether the source is ours, and not a user's tree
+    series: patches.Series
+    obtain: Callable[[], Source]
+
+    def prune(self, parent: Path) -> None:
+        """Keep only the last states of a user's tree, each edit being one."""
+        if not self.owned:
+            store.prune(parent, f"{self.family}-*", keep=store.KEEP)
+
+    def patched(self) -> Path:
+        return patches.apply(self.series, self.obtain(), cache=self.cache)
+
+
+def compiler(cc: str = "gcc", ld: str = "ld") -> str:
+    """Identity of the compiler and the linker: the first lines that they print."""
+    asked = (proc.run([tool, "--version"], timeout=TOOL_SECONDS, quiet=True) for tool in (cc, ld))
+    return "; ".join(done.out.partition("\n")[0] for done in asked)
+
+
+def _plan(
+    kernel: Kernel,
+    *,
+    kernel_tree: Path | None,
+    mirror: str | None,
+    series: patches.Series | None,
+    cache: Path | None,
+) -> _Plan:
+    home = cache or paths.cache_dir()
+    if re.search(r"[\s:]", str(home)):
+        raise UserError(
+            f"{home}: the kernel cannot be built below a path with spaces or colons",
+            hint="EXTSYS_CACHE names another place for the cache",
+        )
+    wanted = series or patches.load_series(patches.series_dir(kernel.series))
+    if kernel_tree is not None:
+        source = sources.user_tree(kernel_tree, cache=home)
+        return _Plan(
+            cache=home,
+            digest=source.digest,
+            family=source.family,
+            owned=False,
+            series=wanted,
+            obtain=lambda: source,
+        )
+
+    def obtain() -> Source:
+        return sources.obtain(kernel, mirror=mirror, cache=home)
+
+    digest = sources.locate(kernel, mirror=mirror, cache=home) or obtain().digest
+    return _Plan(
+        cache=home,
+        digest=digest,
+        family=kernel.series,
+        owned=True,
+        series=wanted,
+        obtain=obtain,
+    )
+
+
+@contextlib.contextmanager
+def _disk() -> Iterator[None]:
+    """Report a full disk or a missing permission as a line, not a traceback."""
+    try:
+        yield
+    except OSError as exc:
+        full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise InfraError(
+            f"{exc.filename or 'the cache'}: {exc.strerror or exc}",
+            hint="the cache needs 4 GB; EXTSYS_CACHE names another place" if full else None,
+        ) from exc
+
+
+def headers(
+    kernel_name: str | Kernel,
+    *,
+    kernel_tree: Path | None = None,
+    mirror: str | None = None,
+    series: patches.Series | None = None,
+    jobs: int | None = None,
+    cache: Path | None = None,
+) -> Path:
+    """The UAPI headers of a kernel, as an include directory; builds no kernel.
+
+    They are what `make headers_install` would install
+    (Documentation/kbuild/headers_install.rst) and do not depend on the
+    configuration.
+    """
+    with _disk():
+        plan = _plan(
+            _row(kernel_name), kernel_tree=kernel_tree, mirror=mirror, series=series, cache=cache
+        )
+        return _headers(plan, _jobs(jobs))[0]
+
+
+def order(
+    kernel_name: str | Kernel,
+    *,
+    kernel_tree: Path | None = None,
+    fragments: Sequence[str] = FRAGMENTS,
+    jobs: int | None = None,
+    mirror: str | None = None,
+    series: patches.Series | None = None,
+    compressed: bool = True,
+    cache: Path | None = None,
+) -> Order:
+    """A kernel that is yet to be built, or found: its key is known at once.
+
+    The arguments are those of ``build``.
+    """
+    kernel = _row(kernel_name)
+    with _disk():
+        return Order(
+            plan=_plan(kernel, kernel_tree=kernel_tree, mirror=mirror, series=series, cache=cache),
+            fragments=tuple(
+                kconfig.load_fragment(kconfig.find_fragment(name)) for name in fragments
+            ),
+            compiler=compiler(),
+            goal="bzImage" if compressed else "vmlinux",
+            jobs=_jobs(jobs),
+            lines=kernel.lines,
+        )
+
+
+def build(
+    kernel_name: str | Kernel,
+    *,
+    kernel_tree: Path | None = None,
+    fragments: Sequence[str] = FRAGMENTS,
+    jobs: int | None = None,
+    mirror: str | None = None,
+    series: patches.Series | None = None,
+    compressed: bool = True,
+    cache: Path | None = None,
+) -> Built:
+    """Build a kernel unless the cache has it.
+
+    ``kernel_name`` names a row of kernels.toml, or is one; ``kernel_tree`` is
+    a user's tree to take instead of its source; ``fragments`` are names or
+    paths of Kconfig fragments, later ones winning; ``series`` is another
+    series than the row's.  Without ``compressed`` no bzImage is made, and
+    ``image`` is the ELF file, which QEMU boots by its PVH note.
+
+    Raises UserError for what the user named, BuildError when it does not build.
+    """
+    return order(
+        kernel_name,
+        kernel_tree=kernel_tree,
+        fragments=fragments,
+        jobs=jobs,
+        mirror=mirror,
+        series=series,
+        compressed=compressed,
+        cache=cache,
+    ).fill()
+
+
+def _row(kernel: str | Kernel) -> Kernel:
+    return kernels.kernel(kernel) if isinstance(kernel, str) else kernel
+
+
+def _jobs(asked: int | None) -> int:
+    return asked or len(os.sched_getaffinity(0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """One kernel to be built, or found."""
+
+    plan: _Plan
+    fragments: tuple[kconfig.Fragment, ...]
+    compiler: str
+    goal: str
+    jobs: int
+    lines: int | None
+
+    @property
+    def settings(self) -> tuple[kconfig.Setting, ...]:
+        return kconfig.merge(self.fragments)
+
+    @property
+    def key(self) -> str:
+        """The content key: everything that decides what the kernel will be."""
+        plan = self.plan
+        return store.key(
+            FORMAT,
+            plan.digest,
+            plan.series.digest,
+            kconfig.text(self.settings),
+            self.compiler,
+            self.goal,
+        )
+
+    @property
+    def directory(self) -> Path:
+        """The cache entry that the kernel has, or will have."""
+        return self.plan.cache / "kernels" / f"{self.plan.family}-{self.key}"
+
+    @property
+    def home(self) -> Path:
+        """Where this order's family keeps its work and object trees.
+
+        Fragments that change every object have an object tree of their own.
+        """
+        own = [fragment.objects for fragment in self.fragments if fragment.objects]
+        return self.plan.cache / "work" / "-".join([self.plan.family, *own])
+
+    def fill(self) -> Built:
+        """Build it unless it is there.  Raises as ``build`` does."""
+        with _disk():
+            return self._fill()
+
+    def _fill(self) -> Built:
+        final = self.directory
+        cost = Cost()
+
+        def make(temp: Path) -> None:
+            nonlocal cost
+            cost = self._make(temp)
+
+        cached = store.entry(final, f"building {final.name}", make)
+        self.plan.prune(final.parent)
+        record = store.read_json(final / "build.json")
+        return Built(
+            image=final / self.goal,
+            config=final / "config",
+            headers=final / "headers" / "include",
+            release=record["release"],
+            key=self.key,
+            cached=cached,
+            seconds_cpu=cost.cpu,
+            vmlinux=final / "vmlinux",
+            record=record,
+            make_tree=self.plan.patched,
+        )
+
+    def _make(self, temp: Path) -> Cost:
+        """Build into ``temp``, the cache entry that is being made."""
+        plan = self.plan
+        started = time.monotonic()
+        include, cost = _headers(plan, self.jobs, home=self.home)
+        trees.link_copy(include, temp / "headers" / "include")
+        source = plan.obtain()
+        with _workplace(plan, self.home, self.jobs) as make:
+            cost += self._configure(make)
+            fresh = not (make.objects / "vmlinux").exists()
+            cost += make.run(
+                self.goal,
+                title=f"building Linux {source.version} ({self.goal})",
+                seconds=BUILD_SECONDS,
+                total=self.lines if fresh else None,
+            )
+            out = make.objects
+            if self.goal == "bzImage":
+                shutil.copyfile(out / "arch/x86/boot/bzImage", temp / "bzImage")
+            strip = ["objcopy", "--strip-debug", str(out / "vmlinux"), str(temp / "vmlinux")]
+            proc.run(strip, timeout=TOOL_SECONDS)
+            # Once more: make itself may have had to ask Kconfig again.
+            kconfig.check(self.settings, (out / ".config").read_text())
+            shutil.copyfile(out / ".config", temp / "config")
+            shutil.copyfile(make.log, temp / "make.log")
+            release = (out / "include/config/kernel.release").read_text().strip()
+            command = make.argv(self.goal)
+        record = {
+            "version": source.version,
+            "release": release,
+            "origin": source.origin,
+            "source": source.digest,
+            "patches": [patch.name for patch in plan.series.patches],
+            "series": plan.series.digest,
+            "fragments": [fragment.name for fragment in self.fragments],
+            "compiler": self.compiler,
+            "command": command,
+            "incremental": not fresh,
+            "seconds_cpu": round(cost.cpu, 1),
+            "seconds_wall": round(time.monotonic() - started, 1),
+            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        store.write_json(temp / "build.json", record)
+        return cost
+
+    def _configure(self, make: Make) -> Cost:
+        """Write the object tree's .config from the fragments, and check it.
+
+        It is left alone while everything that it is made from is the same:
+        asking Kconfig takes as long as compiling a file that was edited.
+        """
+        config, stamp = make.objects / ".config", make.objects.parent / "configured.json"
+        made_from = [kconfig.text(self.settings), self.compiler, _kconfig_state(make.tree)]
+        if config.exists() and store.read_json(stamp) == made_from:
+            return Cost()
+        stamp.unlink(missing_ok=True)
+        wanted = make.objects.parent / "wanted.config"
+        wanted.write_text(kconfig.text(self.settings))
+        # Beside the .config, which is replaced only by another content: a new
+        # date alone would have Kbuild look at everything again.
+        new = make.objects / ".config.new"
+        cost = make.run(
+            f"KCONFIG_CONFIG={new}",
+            f"KCONFIG_ALLCONFIG={wanted}",
+            "allnoconfig",
+            "olddefconfig",
+            title="configuring",
+            seconds=CONFIG_SECONDS,
+        )
+        kconfig.check(self.settings, new.read_text())
+        if config.exists() and config.read_text() == new.read_text():
+            new.unlink()
+        else:
+            new.replace(config)
+        store.write_json(stamp, made_from)
+        return cost
+
+
+def _kconfig_state(tree: Path) -> str:
+    """Identity of what Kconfig reads and runs in a work tree, by inode and date.
+
+    Its files, and the scripts that these call to probe the compiler.  A work
+    tree's files are replaced when their content changes (vm/trees.py:sync).
+    """
+    state = (
+        f"{name} {info.st_ino} {info.st_mtime_ns}"
+        for name, info in sorted(trees.scan(tree).items())
+        if name.startswith("scripts/")
+        or name.rpartition("/")[2].startswith(("Kconfig", "Makefile"))
+    )
+    return store.key(*state)
+
+
+def _headers(plan: _Plan, jobs: int, home: Path | None = None) -> tuple[Path, Cost]:
+    """The headers of ``plan``, made in the work tree at ``home`` if need be."""
+    name = f"{plan.family}-{store.key(FORMAT, plan.digest, plan.series.digest)}"
+    final = plan.cache / "headers" / name
+    cost = Cost()
+
+    def make_entry(temp: Path) -> None:
+        nonlocal cost
+        with _workplace(plan, home or plan.cache / "work" / plan.family, jobs) as make:
+            cost = make.run("headers", title="making headers", seconds=HEADERS_SECONDS)
+            # headers_install would copy them with rsync, which may be missing.
+            top = make.objects / "usr" / "include"
+            for name in trees.scan(top):
+                if name.endswith(".h"):
+                    target = temp / "include" / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(top / name, target)
+
+    store.entry(final, f"making headers {name}", make_entry)
+    plan.prune(final.parent)
+    return final / "include", cost
+
+
+@contextlib.contextmanager
+def _workplace(plan: _Plan, home: Path, jobs: int) -> Iterator[Make]:
+    """The work tree at ``home``, holding ``plan``'s content, for this run alone."""
+    tree = plan.patched()
+    work = home / "tree"
+    with store.locked(home / "lock", f"using {home}") as lock:
+        make = Make(
+            tree=work, objects=home / "objects", log=home / "make.log", jobs=jobs, lock=lock
+        )
+        if not work.is_dir():
+            # Objects of a tree that is gone have nothing to be compared with.
+            store.remove(make.objects)
+            with store.making(work) as temp:
+                temp.rmdir()
+                trees.link_copy(tree, temp)
+        else:
+            changed = trees.sync(tree, work)
+            names = [*changed.written, *changed.removed]
+            for name in names[:SHOWN_CHANGES]:
+                print(f"  changed: {name}", file=sys.stderr)
+            if len(names) > SHOWN_CHANGES:
+                print(f"  and {len(names) - SHOWN_CHANGES} more", file=sys.stderr)
+        _mend(make)
+        make.log.write_bytes(b"")
+        yield make
+
+
+def _mend(make: Make) -> None:
+    """Remove what a build made that was killed: its last files may be cut.
+
+    Kbuild takes an object that is newer than its sources for a good one, also
+    when the compiler was killed in the middle of writing it.
+    """
+    if not make.marker.exists():
+        return
+    since = make.marker.stat().st_mtime - 1.0
+    count = 0
+    if make.objects.is_dir():
+        for name, info in trees.scan(make.objects).items():
+            if info.st_mtime >= since:
+                (make.objects / name).unlink()
+                count += 1
+    make.marker.unlink()
+    print(f"a build in {make.objects} was killed: {count} files are made again", file=sys.stderr)

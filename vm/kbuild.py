@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One run of a kernel tree's `make`: out of tree, watched, logged, ended whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import resource
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from vm import proc
+from vm.cache import Lock
+from vm.deadline import Deadline
+from vm.errors import BuildError, InfraError
+from vm.progress import step
+
+#: What of this process's environment `make` sees.  Little: MAKEFLAGS (we are
+#: often run by make), ARCH, KCFLAGS or LLVM would change the kernel, and the
+#: key that it is cached under knows nothing of them.
+ENVIRONMENT = ("PATH", "HOME", "TMPDIR")
+
+#: Fixed, so that the same input gives the same kernel, bit by bit
+#: (Documentation/kbuild/reproducible-builds.rst).
+REPRODUCIBLE = (
+    "KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 1970",
+    "KBUILD_BUILD_USER=extsys",
+    "KBUILD_BUILD_HOST=extsys",
+    "KBUILD_BUILD_VERSION=1",
+    "LOCALVERSION=",
+)
+
+#: How many of the compiler's errors a message shows.
+SHOWN_ERRORS = 5
+
+_ERROR = re.compile(r"\b(?:fatal )?error:|undefined reference|multiple definition")
+_MAKE_ERROR = re.compile(r"\*\*\* |\bError \d+$")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a run of make took."""
+
+    cpu: float = 0.0  #: user and system seconds of make and all below it
+    wall: float = 0.0  #: seconds on the clock
+    lines: int = 0  #: lines that it printed
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            cpu=self.cpu + other.cpu, wall=self.wall + other.wall, lines=self.lines + other.lines
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Make:
+    """How a tree is built: where from, where to, and who may not be in the way.
+
+    ``lock`` guards ``objects``; every make inherits it, so that one which
+    outlives this process keeps the next run out of its object tree.
+    """
+
+    tree: Path
+    objects: Path
+    log: Path  #: all that every make printed, one after the other
+    jobs: int
+    lock: Lock
+    arch: str = "x86_64"
+
+    @property
+    def marker(self) -> Path:
+        """A file that is there while a make runs, and after one was killed."""
+        return self.objects.with_name(f"{self.objects.name}.building")
+
+    def argv(self, *goals: str) -> list[str]:
+        # make cleans up after itself on SIGTERM; this sees that it gets one
+        # even when this process is killed without a chance to send it.
+        guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        return [
+            *guard,
+            *("make", "-C", str(self.tree), f"O={self.objects}", f"ARCH={self.arch}"),
+            f"-j{self.jobs}",
+            *REPRODUCIBLE,
+            *goals,
+        ]
+
+    def run(self, *goals: str, title: str, seconds: float, total: int | None = None) -> Cost:
+        """Make ``goals``; ``total`` is how many lines it is expected to print.
+
+        Raises BuildError with the first errors when make fails, InfraError
+        when it does not end within ``seconds``.
+        """
+        argv = self.argv(*goals)
+        proc.show(argv)
+        deadline = Deadline.after(seconds, title)
+        start, before = time.monotonic(), _children_cpu()
+        env = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        self.objects.mkdir(parents=True, exist_ok=True)
+        with step(title) as progress, self.log.open("ab") as log:
+            log.write(f"+ {argv}\n".encode())
+            log.flush()
+            begin = log.tell()
+            self.marker.touch()
+            try:
+                child = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env={**env, "LC_ALL": "C"},
+                    start_new_session=True,
+                    pass_fds=(self.lock.fd,),
+                )
+            except FileNotFoundError as exc:
+                raise InfraError(
+                    f"{argv[0]}: not found", hint="`make doctor` names the package"
+                ) from exc
+            try:
+                lines = 0
+                for data in _output(child, deadline):
+                    log.write(data)
+                    lines += data.count(b"\n")
+                    note = data.splitlines()[-1].decode(errors="replace").strip()
+                    progress.at(lines, total, note)
+                child.wait(timeout=deadline.left + proc.GRACE)
+            except BaseException:
+                proc.end_group(child)
+                raise
+            finally:
+                if child.stdout:
+                    child.stdout.close()
+                # A make that ended by itself, or on SIGTERM, has deleted what
+                # it had half written.  One that was killed has not.
+                if child.poll() not in (None, -signal.SIGKILL):
+                    self.marker.unlink()
+        cost = Cost(cpu=_children_cpu() - before, wall=time.monotonic() - start, lines=lines)
+        if child.returncode != 0:
+            output = self.log.read_bytes()[begin:].decode(errors="replace")
+            raise BuildError(
+                f"{title}: make {' '.join(goals)} failed (exit code {child.returncode}): "
+                + first_errors(output),
+                hint=f"the whole log: {self.log}",
+            )
+        return cost
+
+
+def _output(child: subprocess.Popen[bytes], deadline: Deadline) -> Iterator[bytes]:
+    """What ``child`` prints, as it comes.  Raises InfraError at the deadline."""
+    assert child.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(timeout=deadline.left):
+                raise InfraError(f"{deadline.what}: no end within {deadline.seconds:g} s")
+            data = os.read(child.stdout.fileno(), 1 << 16)
+            if not data:
+                return
+            yield data
+
+
+def _children_cpu() -> float:
+    """User and system seconds of all children that were waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def first_errors(output: str) -> str:
+    """The first errors in make's output: the compiler's, else make's own."""
+    lines = [line.strip() for line in output.splitlines()]
+    for pattern in (_ERROR, _MAKE_ERROR):
+        if found := [line for line in lines if pattern.search(line)]:
+            more = f" | and {len(found) - SHOWN_ERRORS} more" if len(found) > SHOWN_ERRORS else ""
+            return " | ".join(found[:SHOWN_ERRORS]) + more
+    return " | ".join(lines[-SHOWN_ERRORS:]) or "it printed nothing"
