@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from vm.errors import UserError
 
@@ -62,6 +63,59 @@ ABIS: tuple[ABI, ...] = (
         why="the native entry with bit 30 set in the number: ILP32 over 64-bit registers",
     ),
 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way into the kernel, from a program of one ABI."""
+
+    name: str
+    int80: bool  #: the instruction: int 0x80, else the ABI's own
+    table: str  #: the ABI whose <asm/unistd.h> numbers the calls
+    register: int  #: bits of a register that reach the kernel's handler
+    why: str
+
+
+#: By ABI; its own way first.
+WAYS: Mapping[str, tuple[Way, ...]] = {
+    "m64": (
+        Way(name="syscall", int80=False, table="m64", register=64, why="entry_SYSCALL_64"),
+        Way(
+            name="x32 bit",
+            int80=False,
+            table="mx32",
+            register=64,
+            why="any 64-bit program can set bit 30: do_syscall_x32()",
+        ),
+        Way(
+            name="int 0x80",
+            int80=True,
+            table="m32",
+            register=32,
+            why="any 64-bit program can use the 32-bit entry; upper halves are cut off",
+        ),
+    ),
+    "m32": (
+        Way(name="int 0x80", int80=True, table="m32", register=32, why="do_int80_emulation()"),
+    ),
+    "mx32": (
+        Way(name="x32", int80=False, table="mx32", register=64, why="do_syscall_x32()"),
+        Way(
+            name="no x32 bit",
+            int80=False,
+            table="m64",
+            register=64,
+            why="an x32 program can leave bit 30 out: do_syscall_x64()",
+        ),
+        Way(
+            name="int 0x80",
+            int80=True,
+            table="m32",
+            register=32,
+            why="any 64-bit program can use the 32-bit entry",
+        ),
+    ),
+}
 
 
 def abi(name: str) -> ABI:

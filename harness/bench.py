@@ -181,7 +181,11 @@ def _early_refusal(interface: Interface) -> Figure:
         return result.calls / result.nanoseconds * 1e9
 
     def loop() -> float:
-        return LOOP_CALLS / interface.caller.loop(interface.own_number, [0, 4], LOOP_CALLS) * 1e9
+        return (
+            LOOP_CALLS
+            / interface.caller.loop(interface.number(CONTRACT.number), [0, 4], LOOP_CALLS)
+            * 1e9
+        )
 
     return _rates(f"sweep, refused flags, {interface.abi.name}", sweep, loop)
 
@@ -211,10 +215,10 @@ def _tails(interface: Interface) -> Figure:
         program.write(ARENA, PAGE, bytes(memory))
         interface.caller.run(program)
         nanoseconds = interface.caller.loop(
-            interface.own_number,
+            interface.number(CONTRACT.number),
             [at(ARENA, PAGE), 0],
             count,
-            poke=(PAGE + interface.contract.size.offset, PAGE),
+            poke=(PAGE, PAGE),  # xyzzy's size is its first field,
         )
         return count / nanoseconds * 1e9
 

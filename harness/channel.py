@@ -22,6 +22,9 @@ from vm.errors import GuestError, InfraError, Verdict
 
 #: How often the owner is asked whether the machine is still there, in seconds.
 WATCH_EVERY = 0.2
+#: Requests that name a caller's channel and do not need the caller: one that has
+#: died before, unasked, must not answer for the next one's start.
+ANSWERED_BY_THE_AGENT = frozenset({lib.WIRE_T_START, lib.WIRE_T_STOP})
 
 
 def status_text(status: int) -> str:
@@ -161,7 +164,12 @@ class Channel:
         self._send(frame.encode(), deadline)
         while True:
             answer = self._receive(deadline)
-            if answer.type == lib.WIRE_T_GONE and channel and answer.channel == channel:
+            if (
+                answer.type == lib.WIRE_T_GONE
+                and channel
+                and answer.channel == channel
+                and kind not in ANSWERED_BY_THE_AGENT
+            ):
                 raise CallerGoneError(channel, wire.unpack("wire_gone", answer.payload).status)
             if answer.seq != frame.seq:
                 continue  # of a request that was given up

@@ -154,7 +154,13 @@ def guest_shell(**asked: Any) -> None:
     """Open a shell in the guest, on this machine's own root, read-only."""
     lab = Lab(_setup(**asked))
     _prepare(lab)
-    raise SystemExit(shell.interactive(lab.image, lab.accel))
+    shell.interactive(
+        lab.image,
+        lab.accel,
+        cache=lab.setup.cache,
+        programs=lab.programs.agent.parent,
+        overlay="CONFIG_OVERLAY_FS=y" in lab.built.config.read_text().splitlines(),
+    )
 
 
 @cli.command("doctor")
@@ -164,7 +170,7 @@ def tell(kernel: str, kernel_tree: Path | None) -> None:
     setup = _setup(kernel=kernel, kernel_tree=kernel_tree)
     checks = doctor.report(
         kernel=kernel,
-        kernel_tree=kernel_tree,
+        tree=kernel_tree,
         cache=setup.cache,
         prove_kvm=_kvm_prover(setup.cache),
     )

@@ -20,6 +20,8 @@ from vm.errors import UserError
 
 #: PAGE_SIZE of x86, bytes; the usual upper bound of an extensible struct.
 PAGE = 4096
+#: Arguments of a system call, at most.
+MOST_ARGS = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,57 @@ class SizeField:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SizeArg:
+    """The size is an argument of the call, as in openat2(2).
+
+    ``width`` is in bits: a `size_t` is as wide as the ABI's registers.
+    """
+
+    arg: int
+    width: int = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizeIoctl:
+    """The size is in bits 16 to 29 of an ioctl's number (asm-generic/ioctl.h:_IOC).
+
+    A call's usize is put there; 16,383 bytes is the most that it can say.
+    """
+
+    arg: int = 1
+    most: int = (1 << 14) - 1
+
+
+Size = SizeField | SizeArg | SizeIoctl
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Pointer:
     """The argument that points to the struct."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizeValue:
+    """The argument that carries the size, for SizeArg and SizeIoctl.
+
+    ``base`` is what its other bits are: an ioctl's number without the size.
+    """
+
+    base: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Value:
+    """An argument that is always the same: a command, a descriptor, AT_FDCWD."""
+
+    value: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bytes:
+    """An argument that points to fixed bytes, such as a path with its NUL."""
+
+    data: bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,10 +169,10 @@ class Copy:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UnknownBits:
-    """A bit of ``field`` that the interface does not know."""
+    """A bit of ``field`` that the interface does not know; with none known, a reserved field."""
 
     field: str
-    known: Mapping[str, int]
+    known: Mapping[str, int] = dataclasses.field(default_factory=dict)
     errno: int = codes.EINVAL
 
     @property
@@ -141,7 +192,20 @@ class AtMost:
     errno: int = codes.EINVAL
 
 
-Check = UnknownFlags | FetchSize | SizeBounds | Tail | Copy | UnknownBits | AtMost
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlyWith:
+    """A nonzero ``field`` while none of ``bits`` is set in ``other``."""
+
+    field: str
+    other: str
+    bits: int
+    errno: int = codes.EINVAL
+
+
+Check = UnknownFlags | FetchSize | SizeBounds | Tail | Copy | UnknownBits | AtMost | OnlyWith
+
+#: The checks that judge a field of the struct, after it was copied.
+FIELD_CHECKS = (UnknownBits, AtMost, OnlyWith)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,9 +214,29 @@ class ReadBack:
 
     ``size_holds``: what the kernel's own size field reads: ``usize`` (the size
     that was checked, 0 replaced by what it stands for) or ``ksize``.
+    ``cloexec`` and ``nonblock`` are flags of the interface's own, (argument,
+    bit), that do to the descriptor what their names say.
     """
 
     size_holds: str = "usize"
+    cloexec: tuple[int, int] | None = None
+    nonblock: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Descriptor:
+    """An accepted call returns a descriptor of which nothing more is known here."""
+
+    cloexec: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Nothing:
+    """An accepted call returns a value that is not looked at, and leaves nothing behind."""
+
+
+Effect = ReadBack | Descriptor | Nothing
+Argument = Pointer | Flags | SizeValue | Value | Bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,14 +248,13 @@ class Contract:
     header: str  #: UAPI header that declares the struct
     struct: str  #: its tag
     declaration: str  #: its C declaration, as the UAPI header has it
-    size: SizeField
+    size: Size
     versions: tuple[Version, ...]
     zero_means: int | None  #: bytes that a size of 0 stands for; None: it is just too small
-    args: tuple[Pointer | Flags, ...]
+    args: tuple[Argument, ...]
     checks: tuple[Check, ...]
     example: Mapping[str, int]  #: a call that is accepted
-    effect: ReadBack
-    constants: tuple[str, ...] = ()  #: other macros of the header that tests use
+    effect: Effect = Nothing()
     source: str = ""  #: where the promise is written down
 
     def __post_init__(self) -> None:
@@ -192,9 +275,19 @@ class Contract:
         if sum(isinstance(arg, Pointer) for arg in self.args) != 1:
             found.append("exactly one argument must be the pointer to the struct")
         kinds = [type(check) for check in self.checks]
-        for kind in (FetchSize, SizeBounds, Tail, Copy):
+        for kind in (SizeBounds, Tail, Copy):
             if kinds.count(kind) != 1:
                 found.append(f"{kind.__name__} must stand once among the checks")
+        embedded = isinstance(self.size, SizeField)
+        if kinds.count(FetchSize) != embedded:
+            how = "once" if embedded else "not"
+            found.append(f"FetchSize must stand {how} among the checks: {self.size}")
+        if not embedded and not any(isinstance(arg, SizeValue) for arg in self.args):
+            found.append("no argument carries the size")
+        if not embedded and isinstance(self.effect, ReadBack):
+            found.append("ReadBack shows a size field, and the struct has none")
+        if len(self.args) > MOST_ARGS:
+            found.append(f"{len(self.args)} arguments: a system call has {MOST_ARGS} at most")
         return found
 
     def _problems_of_sizes(self) -> list[str]:
@@ -215,14 +308,15 @@ class Contract:
         found = []
         kinds = [type(check) for check in self.checks]
         copied = kinds.index(Copy)
-        if not kinds.index(FetchSize) < kinds.index(SizeBounds) < copied:
+        fetched = kinds.index(FetchSize) if FetchSize in kinds else -1
+        if not fetched < kinds.index(SizeBounds) < copied:
             found.append("the size is fetched, then bounded, then used for the copy")
         for index, check in enumerate(self.checks):
             if isinstance(check, UnknownFlags) and not (
                 check.arg < len(self.args) and isinstance(self.args[check.arg], Flags)
             ):
                 found.append(f"argument {check.arg} carries no flags")
-            if isinstance(check, (UnknownBits, AtMost)) and index < copied:
+            if isinstance(check, FIELD_CHECKS) and index < copied:
                 found.append(f"{check.field} is judged before it is copied")
         return found
 
@@ -238,6 +332,16 @@ class Contract:
     def pointer(self) -> int:
         """Index of the argument that points to the struct."""
         return next(i for i, arg in enumerate(self.args) if isinstance(arg, Pointer))
+
+    @property
+    def flags_args(self) -> tuple[int, ...]:
+        """Indices of the arguments that carry flags."""
+        return tuple(i for i, arg in enumerate(self.args) if isinstance(arg, Flags))
+
+    @property
+    def field_end(self) -> int:
+        """Bytes of the struct that a caller must have for its size to be readable."""
+        return self.size.end if isinstance(self.size, SizeField) else 0
 
     def flags(self, arg: int) -> Flags:
         """The flags argument ``arg``.  Raises UserError when it is none."""

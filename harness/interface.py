@@ -2,7 +2,8 @@
 """A contract, an ABI and a target brought together: what a test is given.
 
 def test_flags(interface: Interface) -> None:
-    interface.verify(Sweep(dims=(Dim(kind=Kind.ARG_BIT, index=1, start=0, stop=32),)))
+    bits = Dim(kind=Kind.ARG_BIT, index=1, start=0, stop=32)
+    interface.verify(Sweep(dims=(bits,), usize=interface.ksize, template=interface.template()))
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from __future__ import annotations
 import dataclasses
 from functools import cached_property
 
+from harness import case as cases
 from harness import layout as layouts
 from harness import model, sweep
-from harness.abi import ABI
-from harness.contract import Contract
+from harness.abi import ABI, WAYS, Way, abi
+from harness.case import BYTES_AT, Case, Protection
+from harness.contract import Bytes, Contract, Nothing, ReadBack, SizeArg, SizeField
+from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.layout import Compiler, Layout
-from harness.program import ARENA, SCRATCH, Argument, Entry, Program, Result, at
-from harness.sweep import Mismatch, Sweep, SweepResult
+from harness.program import AREA_BYTES, ARENA, SCRATCH, Entry, Program, Result, ResultOf, at
+from harness.sweep import Sweep, SweepResult
 from harness.target import Caller, Target
 
-#: Mismatches that an assertion shows; the rest are counted.
-SHOWN = 8
+#: Cases that go into one request; each is a dozen operations.
+CASES_PER_PROGRAM = 40
 #: A sweep's own deadline for one call that blocks, in milliseconds.
 SWEEP_DEADLINE_MS = 2000
 
@@ -31,8 +35,30 @@ class Observed:
 
     errno: int
     written: int | None
-    held: bytes | None  #: what read(2) gave, when a descriptor was returned
+    held: bytes | None  #: what read(2) gave, when the contract has that effect
+    strayed: bool  #: a byte of the struct outside the size field changed
     results: tuple[Result, ...]  #: of the whole program, for a closer look
+
+    def __str__(self) -> str:
+        parts = [model.errno_name(self.errno) if self.errno else "success"]
+        if self.written is not None:
+            parts.append(f"size set to {self.written}")
+        if self.held is not None:
+            parts.append(f"the kernel holds {self.held.hex()}")
+        if self.strayed:
+            parts.append("another byte of the struct changed")
+        return ", ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """Where a case's operations are in its program."""
+
+    case: Case
+    call: ResultOf
+    got: ResultOf | None
+    shown: ResultOf | None
+    after: ResultOf | None
 
 
 class Interface:
@@ -48,6 +74,11 @@ class Interface:
     def caller(self) -> Caller:
         return self.target.caller(self.abi)
 
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """The ways into the kernel that a program of this ABI has, its own first."""
+        return WAYS[self.abi.name]
+
     @cached_property
     def layout(self) -> Layout:
         """The struct as this kernel's header and this ABI's compiler have it."""
@@ -55,9 +86,24 @@ class Interface:
             self.compiler,
             self.abi,
             struct=self.contract.struct,
-            fields=layouts.field_names(self.contract.declaration, self.contract.struct),
+            fields=self.field_names,
             includes=(self.contract.header,),
         )
+
+    @cached_property
+    def declared(self) -> Layout:
+        """The struct as the contract declares it."""
+        return layouts.layout(
+            self.compiler,
+            self.abi,
+            struct=self.contract.struct,
+            fields=self.field_names,
+            declaration=self.contract.declaration,
+        )
+
+    @cached_property
+    def field_names(self) -> tuple[str, ...]:
+        return layouts.field_names(self.contract.declaration, self.contract.struct)
 
     @property
     def ksize(self) -> int:
@@ -72,124 +118,180 @@ class Interface:
         )
         return found["value"]
 
-    def number(self, name: str) -> int:
-        """A system call's number in this ABI; x32's has bit 30 set."""
-        return self.constant(f"__NR_{name}", "asm/unistd.h")
+    def number(self, name: str, way: Way | None = None) -> int:
+        """A system call's number by this way into the kernel; x32's has bit 30 set."""
+        table = abi(way.table) if way else self.abi
+        found = layouts.constants(
+            self.compiler,
+            table,
+            includes=("asm/unistd.h",),
+            expressions={"value": name if name.startswith("__NR_") else f"__NR_{name}"},
+        )
+        return found["value"]
 
-    @cached_property
-    def own_number(self) -> int:
-        return self.constant(self.contract.number, "asm/unistd.h")
+    # The struct.
+
+    def template(self, **fields: int) -> bytes:
+        """The example's bytes for a sweep, which sets the size by itself."""
+        return bytes(self.layout.new(**{**self.contract.example, **fields}))
 
     def example(self, *, usize: int | None = None, **fields: int) -> bytes:
         """An accepted struct of ``usize`` bytes (the kernel's own size by default)."""
         size = self.ksize if usize is None else usize
-        values = {**self.contract.example, self.contract.size.field: size, **fields}
-        length = max(size, self.contract.size.end)
-        return bytes(self.layout.new(length=length, **values))
+        length = max(size, self.contract.field_end)
+        memory = self.template(**fields)[:length].ljust(length, b"\0")
+        return cases.with_usize(self.contract, memory, size)
+
+    def case(self, *, usize: int | None = None, **fields: int) -> Case:
+        """A call that is accepted, but for what is asked for here."""
+        size = self.ksize if usize is None else usize
+        return Case(usize=size, memory=self.example(usize=size, **fields))
 
     # One call.
 
-    def predict(
-        self, memory: bytes, *, hole: int | None = None, args: dict[int, int] | None = None
-    ) -> model.Outcome:
-        """What the contract allows for a struct with these bytes."""
-        where = self.contract.size
-        usize = int.from_bytes(memory[where.offset : where.end], "little")
-        call = model.Call(usize=usize, memory=memory, hole=hole, args=args or {})
-        return model.outcome(self.contract, self.layout, call)
+    def predict(self, case: Case) -> model.Outcome:
+        """What the contract allows."""
+        return cases.predict(self.contract, self.layout, case, register=self.abi.register)
 
-    def registers(self, pointer: Argument, args: dict[int, int] | None = None) -> list[Argument]:
-        """All six argument registers of a call."""
-        values: list[Argument] = [0] * 6
-        for index, value in (args or {}).items():
-            values[index] = value
-        values[self.contract.pointer] = pointer
-        return values
+    def _place(self, program: Program, case: Case) -> _Placed:
+        """Add a case to a program: memory, call, effect, and a look at the memory."""
+        program.reset()
+        for arg in self.contract.args:
+            if isinstance(arg, Bytes):
+                program.write(SCRATCH, BYTES_AT, arg.data)
+        present = case.memory if case.hole is None else case.memory[: case.hole]
+        if case.pointer is None:
+            program.write(ARENA, case.offset, present)
+        if case.protection is not Protection.READ_WRITE:
+            value = self.constant(case.protection.value, "linux/mman.h")
+            program.syscall(self.number("mprotect"), at(ARENA), AREA_BYTES, value)
+        return self.place_call(program, case, look=len(present) if case.pointer is None else 0)
 
-    def observe(
-        self,
-        memory: bytes,
-        *,
-        pointer: Argument | None = None,
-        args: dict[int, int] | None = None,
-        prepare: Program | None = None,
-        entry: Entry = Entry.NATIVE,
-    ) -> Observed:
-        """Make one call with the struct in the arena's second page, and see its effect.
+    def place_call(self, program: Program, case: Case, *, look: int) -> _Placed:
+        """Add a case's call and its effect to a program that has laid out the memory.
 
-        ``prepare`` is a program to go before; with it, or with a ``pointer``
-        of the caller's own, the memory is the caller's business, too.
+        ``look`` bytes of the struct are read back afterwards.
         """
-        program = prepare or Program()
-        where = at(ARENA, 4096)
-        if prepare is None:
-            program.reset()
-        if pointer is None:
-            program.write(ARENA, 4096, memory)
-        call = program.syscall(
-            self.own_number,
-            *self.registers(where if pointer is None else pointer, args),
-            entry=entry,
-        )
-        length = self.ksize + sweep.BUFFER_SPARE
-        program.fill(SCRATCH, 0, length, sweep.BUFFER_FILL)
-        got = program.syscall(self.number("read"), call, at(SCRATCH), length)
-        shown = program.read(SCRATCH, 0, length)
-        program.syscall(self.number("close"), call)
+        number = self.number(self.contract.number, case.way)
+        entry = Entry.INT80 if case.way and case.way.int80 else Entry.NATIVE
+        call = program.syscall(number, *cases.registers(self.contract, case), entry=entry)
+        got = shown = None
+        if isinstance(self.contract.effect, ReadBack):
+            length = self.ksize + sweep.BUFFER_SPARE
+            program.fill(SCRATCH, 0, length, sweep.BUFFER_FILL)
+            got = program.syscall(self.number("read"), call, at(SCRATCH), length)
+            shown = program.read(SCRATCH, 0, length)
+        if not isinstance(self.contract.effect, Nothing):
+            program.syscall(self.number("close"), call)
         after = None
-        if pointer is None:
-            after = program.read(ARENA, 4096, len(memory))
-        results = self.caller.run(program)
-        mine = results[call.index]
-        written = None
-        if after is not None:
-            size = self.contract.size
-            old, new = memory[size.offset : size.end], results[after.index].data
-            if new[size.offset : size.end] != old:
-                written = int.from_bytes(new[size.offset : size.end], "little")
-        held = None
-        if not mine.errno and not results[got.index].errno:
-            held = results[shown.index].data[: results[got.index].ret]
-        return Observed(errno=mine.errno, written=written, held=held, results=tuple(results))
+        if look and case.protection is not Protection.NONE:
+            after = program.read(ARENA, case.offset, look)
+        return _Placed(case=case, call=call, got=got, shown=shown, after=after)
 
-    def check(
-        self,
-        memory: bytes,
-        *,
-        hole: int | None = None,
-        pointer: Argument | None = None,
-        args: dict[int, int] | None = None,
-        prepare: Program | None = None,
-        entry: Entry = Entry.NATIVE,
-    ) -> Observed:
-        """Make one call and assert that the contract allows what came of it."""
-        allowed = self.predict(memory, hole=hole, args=args)
-        seen = self.observe(memory, pointer=pointer, args=args, prepare=prepare, entry=entry)
-        assert seen.errno == allowed.errno, (
-            f"{self.abi.name}: {self.contract.name}() gave {model.errno_name(seen.errno)}, "
-            f"the contract says {allowed} ({allowed.why})"
+    def _look(self, placed: _Placed, results: list[Result]) -> Observed:
+        """What became of a placed case."""
+        mine = results[placed.call.index]
+        written, strayed = None, False
+        if placed.after is not None:
+            new = results[placed.after.index].data
+            old = placed.case.memory[: len(new)]
+            where = self.contract.size
+            if isinstance(where, SizeField) and len(new) >= where.end:
+                if new[where.offset : where.end] != old[where.offset : where.end]:
+                    written = int.from_bytes(new[where.offset : where.end], "little")
+                new = new[: where.offset] + old[where.offset : where.end] + new[where.end :]
+            strayed = new != old
+        held = None
+        if not mine.errno and placed.got is not None and placed.shown is not None:
+            length = results[placed.got.index].ret
+            shown = results[placed.shown.index].data
+            spare = bytes([sweep.BUFFER_FILL]) * sweep.BUFFER_SPARE
+            held = shown[:length] if shown.endswith(spare) and length >= 0 else shown
+        return Observed(
+            errno=mine.errno, written=written, held=held, strayed=strayed, results=tuple(results)
         )
-        if pointer is None:
-            assert seen.written == allowed.written, (
-                f"{self.abi.name}: the size field reads {seen.written}, "
-                f"the contract says {allowed.written}"
+
+    def observe(self, case: Case) -> Observed:
+        """Make one call and see what came of it."""
+        program = Program()
+        placed = self._place(program, case)
+        return self._look(placed, self.caller.run(program))
+
+    def observe_in(self, program: Program, case: Case) -> Observed:
+        """Make one call behind a program that has laid out the memory in its own way."""
+        placed = self.place_call(program, case, look=0)
+        return self._look(placed, self.caller.run(program))
+
+    def compare(self, case: Case, seen: Observed) -> list[Mismatch]:
+        """Nothing when the contract allows what was seen, else the one mismatch."""
+        allowed = self.predict(case)
+        held = allowed.held if isinstance(self.contract.effect, ReadBack) else None
+        differ = {
+            "errno": (allowed.errno, seen.errno),
+            "write-back": (allowed.written, seen.written),
+            "effect": (held, seen.held),
+            "memory": (False, seen.strayed),
+        }
+        wrong = [name for name, (ours, theirs) in differ.items() if ours != theirs]
+        # Where the memory was not looked at, nothing can be said of it.
+        if case.pointer is not None or case.protection is Protection.NONE:
+            wrong = [name for name in wrong if name not in ("write-back", "memory")]
+        # What cannot be written to, is not.
+        if case.protection is Protection.READ and seen.written is None:
+            wrong = [name for name in wrong if name != "write-back"]
+        if not wrong:
+            return []
+        text = str(allowed)
+        if held is not None and "effect" in wrong:
+            text += f", the kernel holds {held.hex()}"
+        cause = f"{model.errno_name(allowed.errno)} → {model.errno_name(seen.errno)}"
+        return [
+            Mismatch(
+                first=str(case),
+                last=str(case),
+                count=1,
+                allowed=f"{text} ({allowed.why})" if allowed.why else text,
+                seen=str(seen),
+                cause=cause if "errno" in wrong else ", ".join(wrong),
+                case=case,
             )
-        assert seen.held == allowed.held, (
-            f"{self.abi.name}: the kernel holds {seen.held!r}, the contract says {allowed.held!r}"
-        )
+        ]
+
+    def check(self, case: Case) -> Observed:
+        """Make one call; ContractBrokenError when the contract does not allow what came of it."""
+        seen = self.observe(case)
+        self._raise(self.compare(case, seen))
         return seen
+
+    def check_all(self, *several: Case) -> None:
+        """Make calls, many to a request; ContractBrokenError names every cause."""
+        found = Causes()
+        waiting = list(several)
+        while waiting:
+            batch, waiting = waiting[:CASES_PER_PROGRAM], waiting[CASES_PER_PROGRAM:]
+            program = Program()
+            placed = [self._place(program, case) for case in batch]
+            results = self.caller.run(program)
+            for one in placed:
+                for mismatch in self.compare(one.case, self._look(one, results)):
+                    found.add(mismatch)
+        self._raise(found.all())
 
     # Many calls.
 
     def sweep(self, rule: Sweep) -> SweepResult:
         """Run a sweep to its end."""
-        after = sweep.read_back_ops(
-            read=self.number("read"), close=self.number("close"), ksize=self.ksize
+        after = sweep.after_ops(
+            self.contract.effect,
+            read=self.number("read"),
+            close=self.number("close"),
+            ksize=self.ksize,
         )
         payload = sweep.encode(
             rule,
             self.contract,
-            number=self.own_number,
+            number=self.number(self.contract.number, rule.way),
+            before=sweep.poison_ops(self.number) if rule.poison else [],
             after=after,
             deadline_ms=SWEEP_DEADLINE_MS,
         )
@@ -197,19 +299,30 @@ class Interface:
 
     def mismatches(self, rule: Sweep) -> list[Mismatch]:
         """Where the kernel did what the contract does not allow."""
-        return sweep.compare(rule, self.contract, self.layout, self.sweep(rule))
+        register = rule.way.register if rule.way else self.abi.register
+        return sweep.compare(rule, self.contract, self.layout, self.sweep(rule), register=register)
 
     def verify(self, *rules: Sweep) -> None:
-        """Run sweeps and assert that every outcome is the allowed one."""
-        found = [mismatch for rule in rules for mismatch in self.mismatches(rule)]
-        if not found:
-            return
-        lines = [f"{self.abi.name}: {self.contract.name}() breaks its contract:"]
-        lines += [str(mismatch) for mismatch in found[:SHOWN]]
-        if len(found) > SHOWN:
-            lines.append(f"… and {len(found) - SHOWN} further ranges")
-        raise AssertionError("\n".join(lines))
+        """Run sweeps; ContractBrokenError when an outcome is not the allowed one."""
+        found = Causes()
+        for rule in rules:
+            for mismatch in self.mismatches(rule):
+                found.add(mismatch)
+        self._raise(found.all())
 
-    def template(self, **fields: int) -> bytes:
-        """The example's bytes for a sweep, which sets the size by itself."""
-        return bytes(self.layout.new(**{**self.contract.example, **fields}))
+    def _raise(self, found: list[Mismatch]) -> None:
+        if found:
+            raise ContractBrokenError(
+                f"{self.abi.name}: {self.contract.name}() breaks its contract:", found
+            )
+
+    @property
+    def size_bits(self) -> int:
+        """How wide the size is in this ABI, in bits."""
+        match self.contract.size:
+            case SizeField(width=width):
+                return 8 * width
+            case SizeArg(width=width):
+                return min(width, self.abi.register)
+            case _:
+                return 14

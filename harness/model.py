@@ -18,7 +18,10 @@ from harness.contract import (
     Contract,
     Copy,
     FetchSize,
+    OnlyWith,
+    ReadBack,
     SizeBounds,
+    SizeField,
     Tail,
     UnknownBits,
     UnknownFlags,
@@ -80,8 +83,11 @@ def held(contract: Contract, layout: Layout, call: Call, *, size: int) -> bytes:
     ``size`` is the size that was checked, with 0 already replaced.
     """
     data = bytearray(call.memory[: min(size, layout.size)].ljust(layout.size, b"\0"))
-    value = size if contract.effect.size_holds == "usize" else layout.size
-    data[contract.size.offset : contract.size.end] = value.to_bytes(contract.size.width, "little")
+    where, effect = contract.size, contract.effect
+    if isinstance(where, SizeField):
+        keeps = isinstance(effect, ReadBack) and effect.size_holds == "ksize"
+        value = layout.size if keeps else size
+        data[where.offset : where.end] = value.to_bytes(where.width, "little")
     return bytes(data)
 
 
@@ -95,9 +101,9 @@ def _refusal(
             value = call.args.get(arg, 0) & ((1 << flags.width) - 1)
             return (flags.errno if value & ~flags.mask else 0), False
         case FetchSize(errno=number):
-            return (
-                0 if _readable(call, contract.size.offset, contract.size.end) else number
-            ), False
+            where = contract.size
+            assert isinstance(where, SizeField)  # a contract of another kind has no such check
+            return (0 if _readable(call, where.offset, where.end) else number), False
         case SizeBounds():
             if size < check.minimum:
                 return check.too_small, check.writes_size
@@ -111,10 +117,21 @@ def _refusal(
             return number, check.writes_size and number == check.errno
         case Copy(errno=number):
             return (0 if _readable(call, 0, min(size, layout.size)) else number), False
-        case UnknownBits() | AtMost():
-            value = layout.get(held(contract, layout, call, size=size), check.field)
-            wrong = value & ~check.mask if isinstance(check, UnknownBits) else value > check.maximum
-            return (check.errno if wrong else 0), False
+        case UnknownBits() | AtMost() | OnlyWith():
+            kept = held(contract, layout, call, size=size)
+            return (check.errno if _wrong(check, layout, kept) else 0), False
+
+
+def _wrong(check: UnknownBits | AtMost | OnlyWith, layout: Layout, kept: bytes) -> bool:
+    """Whether a field of the kernel's copy is what ``check`` refuses."""
+    value = layout.get(kept, check.field)
+    match check:
+        case UnknownBits():
+            return bool(value & ~check.mask)
+        case AtMost():
+            return value > check.maximum
+        case OnlyWith():
+            return bool(value) and not layout.get(kept, check.other) & check.bits
 
 
 def outcome(contract: Contract, layout: Layout, call: Call) -> Outcome:

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from harness import interfaces
 from harness.abi import ABI, ABIS, abi
+from harness.battery import BATTERY, Level
 from harness.channel import CallerGoneError
 from harness.contract import Contract
 from harness.interface import Interface
-from harness.interfaces import xyzzy
 from harness.lab import Lab, Setup
 from harness.report import ktap, show
 from harness.report.results import PROPERTIES, TestResult, counts
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 LAB = pytest.StashKey[Lab]()
+CONTRACT = pytest.StashKey[Contract]()
 RESULTS = pytest.StashKey[list[TestResult]]()
 REPORT_DIR = "build/report"
 
@@ -51,6 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--battery", default="quick", help="quick or full (%(default)s)")
     group.addoption("--jobs", type=int, help="compiler jobs")
     group.addoption("--mirror", help="base URL of kernel sources")
+    group.addoption(
+        "--contract", default="xyzzy", help="name in harness/interfaces, or a file (%(default)s)"
+    )
     group.addoption("--local", action="store_true", help="this machine's kernel, no guest")
     group.addoption("--report", type=Path, default=Path(REPORT_DIR), help="(%(default)s)")
 
@@ -76,9 +81,11 @@ def pytest_configure(config: pytest.Config) -> None:
             mirror=option.mirror,
             local=option.local,
         )
+        asked = interfaces.load(option.contract)
     except HarnessError as exc:
         raise pytest.UsageError("\n".join(exc.lines())) from exc
     config.stash[LAB] = Lab(setup)
+    config.stash[CONTRACT] = asked
     config.stash[RESULTS] = []
     # `timeout` and CI runners end a run with SIGTERM: it must clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, _terminated)
@@ -96,9 +103,30 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``abi``, itself or by a fixture, runs once for each."""
-    if "abi" in metafunc.fixturenames:
-        chosen = metafunc.config.stash[LAB].setup.abis
+    """A test that takes ``abi``, itself or by a fixture, runs once for each.
+
+    One that takes ``battery_item`` runs for each item of the battery that
+    applies to the contract in that ABI.
+    """
+    config = metafunc.config
+    chosen = config.stash[LAB].setup.abis
+    if "battery_item" in metafunc.fixturenames:
+        contract = config.stash[CONTRACT]
+        metafunc.parametrize(
+            ("battery_item", "abi"),
+            [
+                pytest.param(
+                    item,
+                    abi,
+                    id=f"{item.prop}-{item.name}-{abi.name}",
+                    marks=pytest.mark.prop(item.prop),
+                )
+                for item in BATTERY
+                for abi in chosen
+                if item.unless(contract, abi) is None
+            ],
+        )
+    elif "abi" in metafunc.fixturenames:
         metafunc.parametrize("abi", chosen, ids=[one.name for one in chosen], scope="session")
 
 
@@ -115,15 +143,15 @@ def kernel_image(lab: Lab) -> Path:
 
 
 @pytest.fixture(scope="session")
-def full_battery(request: pytest.FixtureRequest) -> bool:
-    """Whether everything is asked for, and not the quick selection."""
-    return bool(request.config.option.battery == "full")
+def level(request: pytest.FixtureRequest) -> Level:
+    """How much of the battery is asked for."""
+    return Level(full=request.config.option.battery == "full")
 
 
 @pytest.fixture(scope="session")
-def contract() -> Contract:
-    """The contract under test; a module may have a fixture of this name of its own."""
-    return xyzzy.CONTRACT
+def contract(request: pytest.FixtureRequest) -> Contract:
+    """The contract under test: --contract's, or a module's own fixture of this name."""
+    return request.config.stash[CONTRACT]
 
 
 @pytest.fixture

@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import itertools
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
+from harness import case as cases
 from harness import model, wire
-from harness.contract import Contract
-from harness.layout import Layout
-from harness.program import (
-    ARENA,
-    SCRATCH,
-    U64,
-    Address,
-    Argument,
-    Entry,
-    ResultOf,
-    encode_op,
+from harness.abi import Way
+from harness.case import Case
+from harness.contract import (
+    Bytes,
+    Contract,
+    Descriptor,
+    Effect,
+    Nothing,
+    ReadBack,
+    SizeArg,
+    SizeField,
+    SizeIoctl,
 )
+from harness.findings import Causes, Mismatch
+from harness.layout import Layout
+from harness.program import SCRATCH, U64, Address, Entry, ResultOf, encode_op
 from harness.wire import lib
 from vm.errors import InfraError
 
@@ -33,6 +38,9 @@ from vm.errors import InfraError
 REACH = 12288
 #: What lies around the struct (caller.c:CANARY).
 CANARY = 0xA5
+#: Where in the scratch area what poisons the kernel's stack lies, and how much of it.
+POISON_AT = 16384
+POISON_BYTES = 512
 #: What the buffer of an effect's read(2) holds before, so that a short one shows.
 BUFFER_FILL = 0x5A
 #: Bytes of that buffer behind the kernel's struct, which must stay as they were.
@@ -45,6 +53,7 @@ class Place(enum.IntEnum):
     MIDDLE = lib.WIRE_PLACE_MIDDLE  #: canaries on both sides
     END = lib.WIRE_PLACE_END  #: flush against an inaccessible page
     START = lib.WIRE_PLACE_START  #: a page's first byte, the page before inaccessible
+    SHORT = lib.WIRE_PLACE_SHORT  #: like END, but the struct's last byte is not there
 
 
 class Kind(enum.IntEnum):
@@ -77,10 +86,11 @@ class Sweep:
     dims: tuple[Dim, ...]
     usize: int = 0  #: where no dimension sets it
     template: bytes = b""  #: the struct's first bytes; the size field is set in it
-    args: tuple[tuple[int, int], ...] = ()  #: (argument, value), all 64 bits
+    args: tuple[tuple[int, int], ...] = ()  #: flags: (argument, value), all 64 bits
     place: Place = Place.MIDDLE
     flip: int = 0xFF  #: XORed into a byte where no bit dimension is
-    entry: Entry = Entry.NATIVE
+    way: Way | None = None  #: into the kernel; None: the ABI's own
+    poison: bool = False  #: the kernel's stack is filled with ones before each call
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,6 +124,23 @@ class Seen:
     stray: bool = False
     deadline: bool = False
 
+    def differs(self, other: Seen) -> str:
+        """In what the two differ, and how: what tells one cause from another."""
+        if self.errno != other.errno or self.signal != other.signal:
+            names = (
+                model.errno_name(one.errno) if one.errno else "success" for one in (self, other)
+            )
+            return " → ".join(names)
+        parts = [
+            f"{name} {'missing' if theirs is None else 'wrong' if ours is not None else 'unasked'}"
+            for name, ours, theirs in (
+                ("write-back", self.written, other.written),
+                ("effect", self.effect, other.effect),
+            )
+            if ours != theirs
+        ]
+        return ", ".join(parts) or "memory changed"
+
     def __str__(self) -> str:
         parts = [model.errno_name(self.errno) if self.errno else "success"]
         if self.signal:
@@ -140,21 +167,6 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mismatch:
-    """A run of calls whose outcome the contract does not allow."""
-
-    first: Point
-    last: Point
-    count: int
-    allowed: str
-    seen: str
-
-    def __str__(self) -> str:
-        span = str(self.first) if self.count == 1 else f"{self.first} … {self.last}"
-        return f"{self.count} calls: {span}\n  allowed: {self.allowed}\n  kernel:  {self.seen}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepResult:
     """What a caller answered."""
 
@@ -163,17 +175,37 @@ class SweepResult:
     nanoseconds: int
 
 
-def read_back_ops(*, read: int, close: int, ksize: int) -> list[bytes]:
-    """What follows an accepted call: read the descriptor, close it.
+def after_ops(effect: Effect, *, read: int, close: int, ksize: int) -> list[bytes]:
+    """What follows an accepted call, so that its effect is seen and undone.
 
     ``read`` and ``close`` are the system calls' numbers; ``ksize`` is in bytes.
     """
-    buffer, length = Address(SCRATCH, 0), ksize + BUFFER_SPARE
-    fill = encode_op(kind=lib.WIRE_OP_FILL, args=(buffer, length, BUFFER_FILL))
-    get = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=read, args=(ResultOf(0), buffer, length))
-    show = encode_op(kind=lib.WIRE_OP_READ, args=(buffer, length))
     end = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=close, args=(ResultOf(0),))
-    return [fill, get, show, end]
+    match effect:
+        case Nothing():
+            return []
+        case Descriptor():
+            return [end]
+        case ReadBack():
+            buffer, length = Address(SCRATCH, 0), ksize + BUFFER_SPARE
+            fill = encode_op(kind=lib.WIRE_OP_FILL, args=(buffer, length, BUFFER_FILL))
+            get = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=read, args=(ResultOf(0), buffer, length))
+            show = encode_op(kind=lib.WIRE_OP_READ, args=(buffer, length))
+            return [fill, get, show, end]
+
+
+def poison_ops(number: Callable[[str], int]) -> list[bytes]:
+    """Calls that copy ones from user memory onto the kernel's stack, and fail or return at once.
+
+    fs/select.c:do_sys_poll() keeps 30 pollfds on the stack and
+    lib/iov_iter.c:iovec_from_user() eight iovecs.  What a later call leaves
+    uninitialised then reads as ones, unless the kernel initialises its stack.
+    """
+    ones = Address(SCRATCH, POISON_AT)
+    fill = encode_op(kind=lib.WIRE_OP_FILL, args=(ones, POISON_BYTES, 0xFF))
+    poll = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=number("poll"), args=(ones, 30, 0))
+    readv = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=number("readv"), args=(0, ones, 8))
+    return [fill, poll, readv]
 
 
 def fnv(data: bytes, value: int = 0xCBF29CE484222325) -> int:
@@ -183,35 +215,52 @@ def fnv(data: bytes, value: int = 0xCBF29CE484222325) -> int:
     return value
 
 
-def read_back_effect(held: bytes) -> int:
-    """The hash of what read_back_ops() gives when the kernel holds ``held``."""
-    results = b"".join(value.to_bytes(8, "little", signed=True) for value in (0, len(held), 0, 0))
-    return fnv(held + bytes([BUFFER_FILL]) * BUFFER_SPARE, fnv(results))
+def effect_hash(effect: Effect, held: bytes) -> int | None:
+    """The hash of what after_ops() give when the kernel holds ``held``; None: they give nothing."""
+    match effect:
+        case Nothing():
+            return None
+        case Descriptor():
+            return fnv(bytes(8))
+        case ReadBack():
+            results = b"".join(value.to_bytes(8, "little") for value in (0, len(held), 0, 0))
+            return fnv(held + bytes([BUFFER_FILL]) * BUFFER_SPARE, fnv(results))
 
 
 def encode(
-    sweep: Sweep, contract: Contract, *, number: int, after: Sequence[bytes], deadline_ms: int
+    sweep: Sweep,
+    contract: Contract,
+    *,
+    number: int,
+    before: Sequence[bytes],
+    after: Sequence[bytes],
+    deadline_ms: int,
 ) -> bytes:
-    """A WIRE_T_SWEEP payload.  ``number`` is the call's own, for this ABI."""
-    args: list[Argument] = [0] * 6
-    for index, value in sweep.args:
-        args[index] = value
-    args[contract.pointer] = Address(ARENA, 0)
+    """A WIRE_T_SWEEP payload.  ``number`` is the call's own, for this way into the kernel."""
+    start = cases.Case(usize=0, memory=b"", flags=sweep.args, shift=-cases.PAGE)
+    kind, index, width = _size_on_the_wire(contract)
+    data = sweep.template + b"".join(arg.data for arg in contract.args if isinstance(arg, Bytes))
     head = wire.pack(
         "wire_sweep",
         dims=len(sweep.dims),
+        before=len(before),
         after=len(after),
-        size_kind=lib.WIRE_SIZE_FIELD,
-        size_index=contract.size.offset,
-        size_width=contract.size.width,
+        size_kind=kind,
+        size_index=index,
+        size_width=width,
         place=int(sweep.place),
         usize=sweep.usize,
         flip=sweep.flip,
         deadline_ms=deadline_ms,
         template_length=len(sweep.template),
-        data_length=len(sweep.template),
+        data_length=len(data),
     )
-    call = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=number, args=args, entry=sweep.entry)
+    call = encode_op(
+        kind=lib.WIRE_OP_SYSCALL,
+        nr=number,
+        args=cases.registers(contract, start),
+        entry=Entry.INT80 if sweep.way and sweep.way.int80 else Entry.NATIVE,
+    )
     dims = [
         wire.pack(
             "wire_dim",
@@ -223,7 +272,17 @@ def encode(
         )
         for dim in sweep.dims
     ]
-    return b"".join((call, head[len(call) :], *dims, *after, sweep.template))
+    return b"".join((call, head[len(call) :], *dims, *before, *after, data))
+
+
+def _size_on_the_wire(contract: Contract) -> tuple[int, int, int]:
+    match contract.size:
+        case SizeField(offset=offset, width=width):
+            return lib.WIRE_SIZE_FIELD, offset, width
+        case SizeArg(arg=arg):
+            return lib.WIRE_SIZE_ARG, arg, 0
+        case SizeIoctl(arg=arg):
+            return lib.WIRE_SIZE_IOCTL, arg, 0
 
 
 def decode_rows(payload: bytes) -> list[Row]:
@@ -255,116 +314,210 @@ def decode_rows(payload: bytes) -> list[Row]:
     return rows
 
 
-def points(sweep: Sweep) -> Iterator[Point]:
+def _tail_stop(sweep: Sweep, contract: Contract, usize: int) -> int:
+    if sweep.place is Place.SHORT:
+        return max(0, min(max(usize, contract.field_end), REACH) - 1)
+    return usize
+
+
+def points(sweep: Sweep, contract: Contract) -> Iterator[Point]:
     """Every call of a sweep, in the caller's order."""
     bits = any(dim.kind is Kind.BIT for dim in sweep.dims)
-    base = dict(sweep.args)
 
     def walk(depth: int, state: Point, args: dict[int, int]) -> Iterator[Point]:
         if depth == len(sweep.dims):
             yield dataclasses.replace(state, args=tuple(sorted(args.items())))
             return
         dim = sweep.dims[depth]
-        stop = state.usize if dim.kind is Kind.TAIL else dim.stop
+        stop = _tail_stop(sweep, contract, state.usize) if dim.kind is Kind.TAIL else dim.stop
         for value in range(dim.start, stop, dim.step):
-            now, changed = state, args
-            match dim.kind:
-                case Kind.USIZE:
-                    now = dataclasses.replace(state, usize=value)
-                case Kind.SHIFT:
-                    now = dataclasses.replace(state, shift=value)
-                case Kind.BYTE | Kind.TAIL:
-                    now = dataclasses.replace(state, byte=value, flip=0 if bits else sweep.flip)
-                case Kind.BIT:
-                    now = dataclasses.replace(state, flip=1 << value)
-                case Kind.ARG_BIT:
-                    changed = {**args, dim.index: (args.get(dim.index, 0) ^ (1 << value)) & U64}
-                case Kind.ARG:
-                    changed = {**args, dim.index: value}
-            yield from walk(depth + 1, now, changed)
+            yield from walk(depth + 1, *_step(sweep, dim, value, state, args, bits=bits))
 
-    yield from walk(0, Point(usize=sweep.usize), base)
+    yield from walk(0, Point(usize=sweep.usize), dict(sweep.args))
 
 
-def memory(sweep: Sweep, contract: Contract, point: Point) -> tuple[bytes, int | None]:
-    """The struct's bytes as the caller lays them out, and where the hole is.
+def _step(
+    sweep: Sweep, dim: Dim, value: int, state: Point, args: dict[int, int], *, bits: bool
+) -> tuple[Point, dict[int, int]]:
+    """The state one step along ``dim``."""
+    match dim.kind:
+        case Kind.USIZE:
+            return dataclasses.replace(state, usize=value), args
+        case Kind.SHIFT:
+            return dataclasses.replace(state, shift=value), args
+        case Kind.BYTE | Kind.TAIL:
+            return dataclasses.replace(state, byte=value, flip=0 if bits else sweep.flip), args
+        case Kind.BIT:
+            return dataclasses.replace(state, flip=1 << value), args
+        case Kind.ARG_BIT:
+            return state, {**args, dim.index: (args.get(dim.index, 0) ^ (1 << value)) & U64}
+        case Kind.ARG:
+            return state, {**args, dim.index: value}
 
-    Mirrors caller.c:lay_out(): behind the struct lie canaries, or nothing.
-    """
-    extent = min(max(point.usize, contract.size.end), REACH)
-    data = bytearray(sweep.template[:extent].ljust(extent, b"\0"))
-    width = contract.size.width
-    size = (point.usize & ((1 << 8 * width) - 1)).to_bytes(width, "little")
-    data[contract.size.offset : contract.size.end] = size
+
+def case_of(sweep: Sweep, contract: Contract, point: Point) -> Case:
+    """The call at a point.  Mirrors caller.c:lay_out(): around the struct lie canaries."""
+    extent = min(max(point.usize, contract.field_end), REACH)
+    data = cases.with_usize(contract, sweep.template[:extent].ljust(extent, b"\0"), point.usize)
+    hole = None
     if sweep.place is Place.END:
-        hole: int | None = extent + point.shift
         data += bytes([CANARY]) * point.shift
+        hole = len(data)
+    elif sweep.place is Place.SHORT:
+        data = data[: max(0, extent - 1)] + bytes([CANARY]) * point.shift
+        hole = len(data)
     else:
-        hole = None
         data += bytes([CANARY]) * 64
     if point.byte is not None and point.byte < len(data):
-        data[point.byte] ^= point.flip
-    return bytes(data), hole
+        changed = bytearray(data)
+        changed[point.byte] ^= point.flip
+        data = bytes(changed)
+    return Case(
+        usize=point.usize,
+        memory=data,
+        hole=hole,
+        at_page_start=sweep.place is Place.START,
+        shift=0 if hole is not None else point.shift,
+        flags=point.args,
+        way=sweep.way,
+    )
 
 
-def predict(sweep: Sweep, contract: Contract, layout: Layout) -> Iterator[tuple[Point, Seen]]:
-    """The one outcome allowed, for every call of a sweep."""
-    effects: dict[bytes, int] = {}
-    width = contract.size.width
-    for point in points(sweep):
-        data, hole = memory(sweep, contract, point)
-        size = int.from_bytes(data[contract.size.offset : contract.size.end], "little")
-        call = model.Call(usize=size, memory=data, hole=hole, args=dict(point.args))
-        allowed = model.outcome(contract, layout, call)
-        effect = None
-        if allowed.held is not None:
-            if allowed.held not in effects:
-                effects[allowed.held] = read_back_effect(allowed.held)
-            effect = effects[allowed.held]
-        written = None if allowed.written is None else allowed.written & ((1 << 8 * width) - 1)
-        yield point, Seen(errno=allowed.errno, written=written, effect=effect)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Block:
+    """Neighbouring calls that have one allowed outcome."""
+
+    count: int
+    first: Point
+    last: Point
+    allowed: Seen
+
+
+def _seen(contract: Contract, layout: Layout, case: Case, *, register: int) -> Seen:
+    """The allowed outcome of a case as a row would have it."""
+    allowed = cases.predict(contract, layout, case, register=register)
+    effect = None
+    if allowed.held is not None:
+        effect = _effect_cached(contract.effect, allowed.held)
+    written = allowed.written
+    if written is not None and isinstance(contract.size, SizeField):
+        written %= 1 << 8 * contract.size.width
+    return Seen(errno=allowed.errno, written=written, effect=effect)
+
+
+@functools.lru_cache(maxsize=16384)
+def _effect_cached(effect: Effect, held: bytes) -> int | None:
+    return effect_hash(effect, held)
+
+
+def _inner(sweep: Sweep, layout: Layout) -> int | None:
+    """The depth at which a TAIL dimension begins that may be predicted as one block."""
+    for depth, dim in enumerate(sweep.dims):
+        rest = [later.kind for later in sweep.dims[depth + 1 :]]
+        if dim.kind is Kind.TAIL and dim.start >= layout.size and rest in ([], [Kind.BIT]):
+            return depth
+    return None
+
+
+def predict(sweep: Sweep, contract: Contract, layout: Layout, *, register: int) -> Iterator[Block]:
+    """The one outcome allowed, for every call of a sweep, as blocks.
+
+    A walk over the bytes behind ksize is one block: that a contract refuses a
+    nonzero byte there whichever it is and whatever its value is what `Tail`
+    says, and model.py reads no more of it than whether it is zero.  Its first,
+    middle and last call are predicted each, and must agree.
+    """
+    inner = _inner(sweep, layout)
+    if inner is None:
+        for point in points(sweep, contract):
+            case = case_of(sweep, contract, point)
+            allowed = _seen(contract, layout, case, register=register)
+            yield Block(count=1, first=point, last=point, allowed=allowed)
+        return
+    outer = dataclasses.replace(sweep, dims=sweep.dims[:inner])
+    tail, rest = sweep.dims[inner], sweep.dims[inner + 1 :]
+    bits = len(range(rest[0].start, rest[0].stop, rest[0].step)) if rest else 1
+    for point in points(outer, contract):
+        stop = _tail_stop(sweep, contract, point.usize)
+        positions = range(tail.start, stop, tail.step)
+        if not positions:
+            continue
+        flips = [1 << rest[0].start, 1 << (rest[0].stop - 1)] if rest else [sweep.flip] * 2
+        samples = [
+            dataclasses.replace(point, byte=byte, flip=flip)
+            for byte, flip in (
+                (positions[0], flips[0]),
+                (positions[len(positions) // 2], flips[-1]),
+                (positions[-1], flips[-1]),
+            )
+        ]
+        outcomes = {
+            _seen(contract, layout, case_of(sweep, contract, sample), register=register)
+            for sample in samples
+        }
+        if len(outcomes) != 1:
+            raise InfraError(f"the model does not treat the tail at usize {point.usize} alike")
+        yield Block(
+            count=len(positions) * bits, first=samples[0], last=samples[-1], allowed=outcomes.pop()
+        )
+
+
+def at_index(sweep: Sweep, contract: Contract, block: Block, index: int) -> Point:
+    """Call number ``index`` of a block that predict() gave for this sweep."""
+    if block.count == 1:
+        return block.first
+    assert block.first.byte is not None
+    rest = [dim for dim in sweep.dims if dim.kind is Kind.BIT]
+    step = next(dim.step for dim in sweep.dims if dim.kind is Kind.TAIL)
+    values = range(rest[0].start, rest[0].stop, rest[0].step) if rest else range(1)
+    byte = block.first.byte + index // len(values) * step
+    flip = 1 << values[index % len(values)] if rest else sweep.flip
+    return dataclasses.replace(block.first, byte=byte, flip=flip)
 
 
 def compare(
-    sweep: Sweep, contract: Contract, layout: Layout, result: SweepResult
+    sweep: Sweep, contract: Contract, layout: Layout, result: SweepResult, *, register: int
 ) -> list[Mismatch]:
-    """The runs whose outcome the contract does not allow; neighbours of one cause are one."""
-    found: list[Mismatch] = []
-    expected = predict(sweep, contract, layout)
+    """The calls whose outcome the contract does not allow; those of one cause are one."""
+    found = Causes()
+    blocks = predict(sweep, contract, layout, register=register)
+    block: Block | None = None
+    used = 0  # calls of the block that rows have covered
     done = 0
     for row in result.rows:
         if row.canary is not None:
-            here = Point(usize=sweep.usize)
-            found.append(
-                Mismatch(
-                    first=here,
-                    last=here,
-                    count=0,
-                    allowed="memory outside the size field stays as it was",
-                    seen=f"up to call {row.first}: the byte at {row.canary:+d} changed",
-                )
-            )
+            found.add_canary(row, f"up to call {row.first} of {_dims(sweep)}")
             continue
-        for point, allowed in itertools.islice(expected, row.count):
-            done += 1
-            if allowed == row.seen:
-                continue
-            last = found[-1] if found else None
-            if last and (last.allowed, last.seen) == (str(allowed), str(row.seen)):
-                found[-1] = dataclasses.replace(last, last=point, count=last.count + 1)
-            else:
-                found.append(
+        left = row.count
+        while left:
+            if block is None or used == block.count:
+                block, used = next(blocks, None), 0
+                if block is None:
+                    raise InfraError(f"the caller made more calls than there are: {result.calls}")
+            step = min(left, block.count - used)
+            if block.allowed != row.seen:
+                first = at_index(sweep, contract, block, used)
+                last = at_index(sweep, contract, block, used + step - 1)
+                found.add(
                     Mismatch(
-                        first=point,
-                        last=point,
-                        count=1,
-                        allowed=str(allowed),
+                        first=str(first),
+                        last=str(last),
+                        count=step,
+                        allowed=str(block.allowed),
                         seen=str(row.seen),
+                        cause=block.allowed.differs(row.seen),
+                        case=case_of(sweep, contract, first),
                     )
                 )
-    missing = sum(1 for _ in expected)
-    if missing or done != result.calls:
-        raise InfraError(
-            f"the caller made {done} of {done + missing} calls and says {result.calls}"
-        )
-    return found
+            used += step
+            left -= step
+            done += step
+    if (block is not None and used != block.count) or next(blocks, None) is not None:
+        raise InfraError(f"the caller made {done} calls, and not all that there are")
+    if done != result.calls:
+        raise InfraError(f"the caller's rows are {done} calls, and it says {result.calls}")
+    return found.all()
+
+
+def _dims(sweep: Sweep) -> str:
+    return " x ".join(dim.kind.name.lower() for dim in sweep.dims)

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness import sweep as sweeps
 from harness import wire
 from harness.abi import ABI
-from harness.channel import Channel, Hello, RefusedError, status_text
+from harness.channel import CallerGoneError, Channel, Hello, RefusedError, status_text
 from harness.program import Argument, Program, Result, encode_op
 from harness.sweep import Row, SweepResult
 from harness.wire import Frame, lib
@@ -53,9 +53,13 @@ class Caller:
     def _request(
         self, kind: int, payload: bytes, until: int, on_frame: Callable[[Frame], None] | None = None
     ) -> Frame:
-        return self._target.ask(
-            kind, payload, channel=self.abi.channel, until=until, on_frame=on_frame
-        )
+        try:
+            return self._target.ask(
+                kind, payload, channel=self.abi.channel, until=until, on_frame=on_frame
+            )
+        except CallerGoneError:
+            self._target.gone(self.abi)
+            raise
 
     def run(self, program: Program, *, deadline_ms: int = OP_DEADLINE_MS) -> list[Result]:
         """Run a program and return each operation's result.
@@ -200,6 +204,10 @@ class Target:
         """The kernel's log buffer."""
         answer = self.ask(lib.WIRE_T_DMESG, until=lib.WIRE_T_DATA)
         return answer.payload.decode(errors="replace")
+
+    def has(self, abi: ABI) -> bool:
+        """Whether a caller of this ABI was built, and the kernel runs it."""
+        return abi in self._paths and self.runs(abi) is None
 
     def runs(self, abi: ABI) -> str | None:
         """None when the kernel runs programs of this ABI, else why not."""

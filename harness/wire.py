@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from harness.caller._wire import ffi, lib
+from vm.errors import InfraError
 
 __all__ = ["Decoder", "Frame", "ProtocolError", "ffi", "lib", "pack", "text", "unpack"]
 
@@ -79,8 +80,8 @@ def text(chars: Any) -> str:
     return raw.decode(errors="replace")
 
 
-class ProtocolError(Exception):
-    """Bytes that are no frame, or a frame that is not what its type says."""
+class ProtocolError(InfraError):
+    """A frame that is not what its type says."""
 
 
 class Decoder:

@@ -24,6 +24,7 @@
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
@@ -47,8 +48,9 @@ static struct peer peers[WIRE_CHANNELS];
 #define HOST (&peers[0])
 
 static struct {
-	int fd;			/* its stdout and stderr, -1: nothing runs */
-	pid_t pid;
+	pid_t pid;		/* 0: nothing runs */
+	int fd;			/* its stdout and stderr, or a pidfd when they are closed */
+	bool silent;		/* fd is a pidfd */
 	struct wire_header re;
 } executed = { .fd = -1 };
 
@@ -289,7 +291,7 @@ static void execute(const struct wire_header *re, const unsigned char *payload)
 	int saved;
 
 	memcpy(text, payload, re->length);
-	if (executed.fd >= 0 || !re->length || text[re->length - 1]) {
+	if (executed.pid || !re->length || text[re->length - 1]) {
 		refuse(re, WIRE_E_SHAPE, 0);
 		return;
 	}
@@ -315,17 +317,38 @@ static void execute(const struct wire_header *re, const unsigned char *payload)
 	}
 	fcntl(out[0], F_SETFL, O_NONBLOCK);
 	executed.fd = out[0];
+	executed.silent = false;
 	executed.pid = pid;
 	executed.re = *re;
 }
 
-static void executed_output(void)
+/* The program has ended, or is to: what is left of its process group goes with it. */
+static void executed_end(void)
 {
-	static char bytes[32768];
 	struct wire_gone gone;
-	ssize_t n = read(executed.fd, bytes, sizeof(bytes));
 	int status = 0;
 
+	kill(-executed.pid, SIGKILL);
+	waitpid(executed.pid, &status, 0);
+	gone.pid = executed.pid;
+	gone.status = status;
+	answer(&executed.re, WIRE_T_EXIT, &gone, sizeof(gone));
+	close(executed.fd);
+	executed.fd = -1;
+	executed.pid = 0;
+}
+
+static void executed_event(void)
+{
+	static char bytes[32768];
+	int pidfd;
+	ssize_t n;
+
+	if (executed.silent) {
+		executed_end();
+		return;
+	}
+	n = read(executed.fd, bytes, sizeof(bytes));
 	if (n > 0) {
 		answer(&executed.re, WIRE_T_OUTPUT, bytes, n);
 		return;
@@ -334,15 +357,16 @@ static void executed_output(void)
 		return;
 	/*
 	 * Its output is closed; a grandchild may have held it open until now.
-	 * What is still left of its process group goes with it.
+	 * The program itself may go on in silence: its exit code is still to come.
 	 */
-	kill(-executed.pid, SIGKILL);
-	waitpid(executed.pid, &status, 0);
-	gone.pid = executed.pid;
-	gone.status = status;
-	answer(&executed.re, WIRE_T_EXIT, &gone, sizeof(gone));
+	pidfd = syscall(SYS_pidfd_open, executed.pid, 0);
+	if (pidfd < 0) {
+		executed_end();
+		return;
+	}
 	close(executed.fd);
-	executed.fd = -1;
+	executed.fd = pidfd;
+	executed.silent = true;
 }
 
 static void halt(void)
@@ -352,7 +376,7 @@ static void halt(void)
 	for (i = 1; i < WIRE_CHANNELS; i++)
 		if (peers[i].fd >= 0)
 			drop(&peers[i], NULL);
-	if (executed.fd >= 0)
+	if (executed.pid)
 		kill(-executed.pid, SIGKILL);
 	if (in_guest)
 		reboot(RB_AUTOBOOT);
@@ -395,8 +419,9 @@ static void from_host(const struct wire_header *h, const unsigned char *payload)
 		execute(h, payload);
 		break;
 	case WIRE_T_EXEC_KILL:
-		if (executed.fd >= 0)
-			kill(-executed.pid, SIGKILL);
+		/* At once: the next WIRE_T_EXEC may be on its way. */
+		if (executed.pid)
+			executed_end();
 		answer(h, WIRE_T_OK, NULL, 0);
 		break;
 	case WIRE_T_MARK:
@@ -498,8 +523,9 @@ static void serve(void)
 			}
 		}
 	}
-	if (executed.fd >= 0 && fds[WIRE_CHANNELS].revents)
-		executed_output();
+	/* A frame of the host's may have replaced or ended this one, too. */
+	if (executed.fd >= 0 && executed.fd == fds[WIRE_CHANNELS].fd && fds[WIRE_CHANNELS].revents)
+		executed_event();
 	for (i = 0; i < WIRE_CHANNELS; i++)
 		if (peers[i].fd >= 0 && !stream_flush(&peers[i].out, peers[i].fd, false) &&
 		    &peers[i] == HOST)

@@ -29,6 +29,11 @@ int64_t raw_int80(uint64_t nr, const uint64_t arg[6]);
 /* The part of the arena that a sweep lays out: a page, REACH, a page. */
 #define WINDOW (PAGE + REACH + PAGE)
 #define MAX_ERRNO 4095
+#ifdef MAP_32BIT
+#define LOW MAP_32BIT
+#else
+#define LOW 0
+#endif
 #define ROWS_PER_FRAME 2048
 #define NSEC 1000000000ull
 
@@ -36,7 +41,7 @@ _Static_assert(sizeof(struct wire_header) == 16, "wire_header");
 _Static_assert(sizeof(struct wire_op) == 96, "wire_op");
 _Static_assert(sizeof(struct wire_result) == 16, "wire_result");
 _Static_assert(sizeof(struct wire_dim) == 32, "wire_dim");
-_Static_assert(sizeof(struct wire_sweep) == 144, "wire_sweep");
+_Static_assert(sizeof(struct wire_sweep) == 152, "wire_sweep");
 _Static_assert(sizeof(struct wire_row) == 48, "wire_row");
 _Static_assert(sizeof(struct wire_loop) == 120, "wire_loop");
 
@@ -102,11 +107,14 @@ static uint64_t now(void)
 	return ts.tv_sec * NSEC + ts.tv_nsec;
 }
 
-/* An area between two inaccessible pages. */
+/*
+ * An area between two inaccessible pages.  Below 4 GiB also as m64, so that an
+ * address in it survives the 32-bit entry.
+ */
 static unsigned char *map_area(void)
 {
 	unsigned char *area = mmap(NULL, WIRE_ARENA + 2 * PAGE, PROT_NONE,
-				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+				   MAP_PRIVATE | MAP_ANONYMOUS | LOW, -1, 0);
 
 	if (area == MAP_FAILED)
 		_exit(121);
@@ -367,7 +375,7 @@ struct walk {
 	const struct wire_header *re;
 	struct wire_sweep s;
 	struct wire_dim dim[WIRE_MAX_DIMS];
-	struct wire_op after[WIRE_MAX_AFTER];
+	struct wire_op ops[2 * WIRE_MAX_AFTER];	/* before, then after */
 	struct wire_result results[WIRE_MAX_AFTER + 1];
 	struct run run;
 	struct stream data;		/* what the after ops read */
@@ -417,10 +425,14 @@ static void lay_out(struct walk *w)
 		extent = field_end;
 	if (extent > REACH)
 		extent = REACH;
+	/* One byte short: the last one would lie in the inaccessible page. */
+	if (s->place == WIRE_PLACE_SHORT && extent)
+		extent--;
 	w->extent = extent;
 
 	switch (s->place) {
 	case WIRE_PLACE_END:
+	case WIRE_PLACE_SHORT:
 		w->window = arena + WIRE_ARENA - WINDOW;
 		w->p = arena + WIRE_ARENA - extent - w->shift;
 		break;
@@ -445,8 +457,11 @@ static void lay_out(struct walk *w)
 	vec_copy(mirror, w->template, known);
 	vec_set(mirror + known, 0, extent - known);
 	vec_set(mirror + extent, CANARY, to - (w->p + extent));
-	if (s->size_kind == WIRE_SIZE_FIELD)
-		memcpy(mirror + s->size_index, &w->usize, s->size_width);
+	if (s->size_kind == WIRE_SIZE_FIELD && s->size_index < extent) {
+		known = extent - s->size_index;
+		memcpy(mirror + s->size_index, &w->usize,
+		       known < s->size_width ? known : s->size_width);
+	}
 	vec_copy(from, shadow_of(from), to - from);
 
 	/* Where the size is: the one place that the kernel has leave to write. */
@@ -460,6 +475,8 @@ static void lay_out(struct walk *w)
 			w->args[i] = (uintptr_t)(w->p + s->call.arg[i]);
 	if (s->size_kind == WIRE_SIZE_ARG)
 		w->args[s->size_index] = w->usize;
+	if (s->size_kind == WIRE_SIZE_IOCTL)
+		w->args[s->size_index] = s->call.arg[s->size_index] | w->usize << 16;
 }
 
 static uint64_t fnv(uint64_t hash, const void *bytes, size_t length)
@@ -502,6 +519,8 @@ static void call_once(struct walk *w)
 	int64_t ret;
 	uint32_t i;
 
+	for (i = 0; i < s->before; i++)
+		run_op(&w->run, &w->ops[i], &w->results[0]);
 	fault_signal = 0;
 	if (s->call.entry == WIRE_ENTRY_INT80)
 		ret = raw_int80(s->call.nr, w->args);
@@ -532,7 +551,7 @@ static void call_once(struct walk *w)
 		row.flags |= WIRE_ROW_EFFECT;
 		row.effect = 0xcbf29ce484222325ull;
 		for (i = 0; i < s->after; i++) {
-			run_op(&w->run, &w->after[i], &w->results[i + 1]);
+			run_op(&w->run, &w->ops[s->before + i], &w->results[i + 1]);
 			row.effect = fnv(row.effect, &w->results[i + 1].ret,
 					 sizeof(w->results[i + 1].ret));
 		}
@@ -544,6 +563,7 @@ static void call_once(struct walk *w)
 		unsigned char *mirror = shadow_of(w->p);
 
 		if (s->size_kind == WIRE_SIZE_FIELD &&
+		    s->size_index + s->size_width <= w->extent &&
 		    memcmp(w->p + s->size_index, mirror + s->size_index, s->size_width)) {
 			row.flags |= WIRE_ROW_WRITTEN;
 			memcpy(&row.written, w->p + s->size_index, s->size_width);
@@ -612,7 +632,7 @@ static void walk_dims(struct walk *w, unsigned int depth)
 	uint64_t v;
 
 	if (d->kind == WIRE_DIM_TAIL)
-		stop = w->usize;
+		stop = w->s.place == WIRE_PLACE_SHORT ? w->extent : w->usize;
 	for (v = d->start; v < stop; v += d->step) {
 		switch (d->kind) {
 		case WIRE_DIM_USIZE:
@@ -669,13 +689,13 @@ static uint32_t check_sweep(struct walk *w)
 	code = check_op(&s->call, 0, 0);
 	if (code)
 		return code;
-	if (s->call.kind != WIRE_OP_SYSCALL || s->size_kind > WIRE_SIZE_ARG ||
-	    s->place > WIRE_PLACE_START || s->flip > 0xff)
+	if (s->call.kind != WIRE_OP_SYSCALL || s->size_kind > WIRE_SIZE_IOCTL ||
+	    s->place > WIRE_PLACE_SHORT || s->flip > 0xff)
 		return WIRE_E_SHAPE;
 	if (s->size_kind == WIRE_SIZE_FIELD &&
 	    (s->size_width > 8 || s->size_index > REACH - 8))
 		return WIRE_E_RANGE;
-	if (s->size_kind == WIRE_SIZE_ARG && s->size_index > 5)
+	if (s->size_kind > WIRE_SIZE_FIELD && s->size_index > 5)
 		return WIRE_E_RANGE;
 	if (s->template_length > REACH)
 		return WIRE_E_RANGE;
@@ -734,7 +754,7 @@ static uint32_t check_sweep(struct walk *w)
 			if (w->dim[i].kind == WIRE_DIM_BYTE)
 				reach = w->dim[i].stop;
 		}
-		if (most > REACH || (s->place == WIRE_PLACE_END && reach))
+		if (most > REACH || (s->place >= WIRE_PLACE_END && reach))
 			return WIRE_E_RANGE;
 	}
 	w->flips = byte && !bit;
@@ -748,7 +768,7 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 	sigjmp_buf here;
 	size_t head;
 	uint32_t code = WIRE_E_SHAPE;
-	uint32_t i = 0;
+	uint32_t count, i = 0;
 	int caught;
 
 	memset(&w, 0, sizeof(w));
@@ -759,15 +779,18 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 	if (re->length < sizeof(w.s))
 		goto refused;
 	memcpy(&w.s, payload, sizeof(w.s));
-	if (w.s.dims > WIRE_MAX_DIMS || w.s.after > WIRE_MAX_AFTER)
+	if (w.s.dims > WIRE_MAX_DIMS || w.s.before > WIRE_MAX_AFTER ||
+	    w.s.after > WIRE_MAX_AFTER)
 		goto refused;
-	head = sizeof(w.s) + w.s.dims * sizeof(w.dim[0]) + w.s.after * sizeof(w.after[0]);
+	count = w.s.before + w.s.after;
+	head = sizeof(w.s) + w.s.dims * sizeof(w.dim[0]) + count * sizeof(w.ops[0]);
 	if (head > re->length || w.s.data_length != re->length - head ||
-	    w.s.template_length > w.s.data_length)
+	    w.s.template_length > w.s.data_length ||
+	    w.s.data_length - w.s.template_length > WIRE_ARENA - WIRE_SCRATCH_DATA)
 		goto refused;
 	memcpy(w.dim, payload + sizeof(w.s), w.s.dims * sizeof(w.dim[0]));
-	memcpy(w.after, payload + sizeof(w.s) + w.s.dims * sizeof(w.dim[0]),
-	       w.s.after * sizeof(w.after[0]));
+	memcpy(w.ops, payload + sizeof(w.s) + w.s.dims * sizeof(w.dim[0]),
+	       count * sizeof(w.ops[0]));
 	w.template = payload + head;
 	w.run.data = payload + head;
 	w.run.data_length = w.s.data_length;
@@ -776,9 +799,11 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 	code = check_sweep(&w);
 	if (code)
 		goto refused;
-	for (i = 0; i < w.s.after; i++) {
-		code = check_op(&w.after[i], i + 1, w.s.data_length);
-		if (!code && w.after[i].kind == WIRE_OP_RESET)
+	for (i = 0; i < count; i++) {
+		/* An op before the call has no result to use. */
+		code = check_op(&w.ops[i], i < w.s.before ? 0 : i - w.s.before + 1,
+				w.s.data_length);
+		if (!code && w.ops[i].kind == WIRE_OP_RESET)
 			code = WIRE_E_SHAPE;
 		if (code)
 			goto refused;
@@ -791,6 +816,8 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 	w.usize = w.s.usize;
 	reset_area(arena);
 	reset_area(scratch);
+	memcpy(scratch + WIRE_SCRATCH_DATA, w.template + w.s.template_length,
+	       w.s.data_length - w.s.template_length);
 	lay_out(&w);
 	w.done.nanoseconds = now();
 	w.reported = w.done.nanoseconds;

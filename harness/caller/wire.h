@@ -152,18 +152,22 @@ struct wire_result {
  */
 #define WIRE_MAX_DIMS 4
 #define WIRE_MAX_AFTER 8
+/* Where in the scratch area a sweep puts the data behind its template. */
+#define WIRE_SCRATCH_DATA 32768
 
 #define WIRE_SIZE_NONE 0
 #define WIRE_SIZE_FIELD 1	/* size_index: offset in the struct, size_width bytes */
 #define WIRE_SIZE_ARG 2		/* size_index: which argument */
+#define WIRE_SIZE_IOCTL 3	/* the same, in bits 16 and up, ORed in */
 
 #define WIRE_PLACE_MIDDLE 0	/* canaries on both sides */
 #define WIRE_PLACE_END 1	/* flush against the inaccessible page behind */
 #define WIRE_PLACE_START 2	/* at the first byte after the one before */
+#define WIRE_PLACE_SHORT 3	/* like END, but the last byte is not there */
 
 #define WIRE_DIM_USIZE 1	/* the caller's size */
 #define WIRE_DIM_BYTE 2		/* position of a byte, start <= position < stop */
-#define WIRE_DIM_TAIL 3		/* the same, up to the current usize */
+#define WIRE_DIM_TAIL 3		/* the same, up to the end of the current struct */
 #define WIRE_DIM_BIT 4		/* of that byte: it is inverted */
 #define WIRE_DIM_ARG_BIT 5	/* of argument `index`: it is inverted */
 #define WIRE_DIM_ARG 6		/* value of argument `index` */
@@ -180,16 +184,18 @@ struct wire_dim {
 struct wire_sweep {
 	struct wire_op call;	/* arg of kind WIRE_A_ARENA: offset in the struct */
 	uint32_t dims;
+	uint32_t before;	/* ops before each call */
 	uint32_t after;		/* ops after a call that succeeded */
 	uint32_t size_kind;	/* WIRE_SIZE_* */
 	uint32_t size_index;
 	uint32_t size_width;	/* bytes */
 	uint32_t place;		/* WIRE_PLACE_* */
-	uint64_t usize;		/* where no dimension sets it */
 	uint32_t flip;		/* byte that is XORed in where no bit dimension is */
+	uint64_t usize;		/* where no dimension sets it */
 	uint32_t deadline_ms;	/* for each call; 0: none */
 	uint32_t template_length; /* the struct's first bytes, in the data area */
-	uint32_t data_length;	/* of the data area: the template, then after's data */
+	uint32_t data_length;	/* of the data area: the template, then scratch's bytes */
+	uint32_t reserved;
 };
 
 #define WIRE_ROW_WRITTEN 1	/* the size field changed; written has its value */

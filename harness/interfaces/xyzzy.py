@@ -60,6 +60,6 @@ CONTRACT = Contract(
         AtMost(field="param_3", maximum=1_000_000_000),  # a delay in nanoseconds
     ),
     example={"param_1": 1, "param_2": 0x1122334455667788, "param_3": 0},
-    effect=ReadBack(size_holds="usize"),
+    effect=ReadBack(size_holds="usize", cloexec=(1, 1 << 0), nonblock=(1, 1 << 1)),
     source="linux/xyzzy.h, xyzzy(2) and kernel/xyzzy.c of the series",
 )

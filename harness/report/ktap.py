@@ -104,12 +104,20 @@ def _against_plan(planned: int | None, cases: list[Case], *, versioned: bool) ->
 
 
 def write(cases: Iterable[Case]) -> str:
-    """Cases as KTAP version 1, with their diagnostics."""
+    """Cases as KTAP version 1, with their diagnostics.
+
+    Whatever a name, a reason or a diagnostic holds, it makes no other line.
+    """
     listed = list(cases)
     lines = ["KTAP version 1", f"1..{len(listed)}"]
     for case in listed:
-        lines += [f"# {line}" for line in case.lines]
-        end = f" # SKIP {case.skip}" if case.skip is not None else ""
+        for text in case.lines:
+            lines += [f"# {part}".rstrip() for part in text.splitlines() or [""]]
+        end = f" # SKIP {_one_line(case.skip)}" if case.skip is not None else ""
         state = "ok" if case.ok else "not ok"
-        lines.append(f"{state} {case.number} {case.name.replace('#', '')}{end}")
+        lines.append(f"{state} {case.number} {_one_line(case.name.replace('#', ''))}{end}")
     return "\n".join(lines) + "\n"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -22,9 +22,16 @@ PROPERTIES: Mapping[str, str] = {
     "P10": "flags argument",
     "P11": "fields that carry flags",
     "P12": "registers, per ABI",
+    "P13": "embedded pointers",
     "P14": "layout",
+    "P15": "the same through every ABI and way",
+    "P16": "one snapshot",
     "P17": "order of errors",
+    "P18": "not there",
+    "P19": "privilege",
     "P20": "the file descriptor",
+    "P21": "signals",
+    "P22": "seen from outside",
     "kselftest": "the kernel's own selftest",
 }
 

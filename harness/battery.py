@@ -1,0 +1,713 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The battery: contract → every check that it calls for.
+
+Each item names its property, and is a function of an interface: it makes calls
+and raises ContractBrokenError where the kernel does what the contract does not
+allow.  It applies to a contract or says why it does not.  Nothing here knows
+any one interface: what is tried is derived from the contract.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+
+from harness import case as cases
+from harness.abi import ABI, ABIS, WAYS
+from harness.case import Case, Protection
+from harness.contract import (
+    FIELD_CHECKS,
+    PAGE,
+    AtMost,
+    Check,
+    Contract,
+    Copy,
+    Descriptor,
+    FetchSize,
+    OnlyWith,
+    ReadBack,
+    SizeBounds,
+    SizeField,
+    Tail,
+    UnknownBits,
+    UnknownFlags,
+)
+from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.interface import Interface
+from harness.program import AREA_BYTES, ARENA, Program, at
+from harness.sweep import Dim, Kind, Place, Sweep
+
+ALL_PLACES = (Place.MIDDLE, Place.END, Place.START)
+#: Trailing bytes of a quick battery: every position at every size up to this beyond ksize.
+QUICK_TAIL = 80
+#: The sizes that BATTERY=full goes through, and every battery but for its tails.
+LAST_USIZE = PAGE + 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Level:
+    """How much of the battery is run."""
+
+    full: bool = False
+
+
+Run = Callable[[Interface, Level], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+    """One check of the battery."""
+
+    prop: str
+    name: str
+    run: Run
+    #: Why it does not apply to a contract in an ABI, or None.
+    unless: Callable[[Contract, ABI], str | None] = lambda contract, abi: None
+
+
+BATTERY: list[Item] = []
+
+
+def _item(
+    prop: str, *, unless: Callable[[Contract, ABI], str | None] = lambda contract, abi: None
+) -> Callable[[Run], Run]:
+    """Add a function to the battery under its own name."""
+
+    def add(run: Run) -> Run:
+        name = run.__name__.removeprefix("_").replace("_", "-")
+        BATTERY.append(Item(prop=prop, name=name, run=run, unless=unless))
+        return run
+
+    return add
+
+
+# Why an item does not apply.
+
+
+def _no_flags(contract: Contract, abi: ABI) -> str | None:
+    return None if contract.flags_args else "no argument carries flags"
+
+
+def _no_write_back(contract: Contract, abi: ABI) -> str | None:
+    writes = contract.bounds.writes_size or contract.tail.writes_size
+    return None if writes else "the contract promises no write-back"
+
+
+def _no_upper_half(contract: Contract, abi: ABI) -> str | None:
+    if abi.register == 32:
+        return "a 32-bit program has no upper halves to set"
+    return None
+
+
+def _no_other_way(contract: Contract, abi: ABI) -> str | None:
+    return None if len(WAYS[abi.name]) > 1 else "this ABI has one way into the kernel"
+
+
+def _no_descriptor(contract: Contract, abi: ABI) -> str | None:
+    if isinstance(contract.effect, (ReadBack, Descriptor)):
+        return None
+    return "an accepted call returns no descriptor"
+
+
+# Dimensions.
+
+
+def _usizes(first: int = 0, last: int = LAST_USIZE) -> Dim:
+    return Dim(kind=Kind.USIZE, start=first, stop=last + 1)
+
+
+def _tail(interface: Interface) -> Dim:
+    return Dim(kind=Kind.TAIL, start=interface.ksize, stop=0)
+
+
+BITS = Dim(kind=Kind.BIT, start=0, stop=8)
+
+
+def _special_sizes(interface: Interface) -> list[int]:
+    """Sizes around every bound of the contract and of integers."""
+    contract, ksize = interface.contract, interface.ksize
+    near = [0, contract.bounds.minimum, ksize, PAGE]
+    near += [version.size for version in contract.versions]
+    near += [1 << 15, 1 << 16, 1 << 31, 1 << 32, (1 << 32) + ksize, 1 << 63, 1 << 64]
+    sizes = {one + step for one in near for step in (-1, 0, 1)}
+    limit = 1 << interface.size_bits
+    return sorted(size for size in sizes if 0 <= size < limit)
+
+
+# P1 to P3: sizes, zero extension, trailing bytes.
+
+
+@_item("P1")
+def _every_size(interface: Interface, level: Level) -> None:
+    """Every usize from 0 to a page and eight, zeros behind ksize, in each place."""
+    for place in ALL_PLACES:
+        interface.verify(Sweep(dims=(_usizes(),), template=interface.template(), place=place))
+
+
+@_item("P1")
+def _sizes_of_note(interface: Interface, level: Level) -> None:
+    """The sizes around each bound and each power of two that an integer can trip over."""
+    interface.check_all(
+        *(
+            dataclasses.replace(
+                interface.case(usize=min(size, LAST_USIZE)),
+                usize=size,
+                memory=cases.with_usize(
+                    interface.contract, interface.example(usize=min(size, LAST_USIZE)), size
+                ),
+            )
+            for size in _special_sizes(interface)
+        )
+    )
+
+
+def _ones(interface: Interface) -> bytes:
+    """The example with ones in every field that takes any value."""
+    judged = {c.field for c in interface.contract.checks if isinstance(c, FIELD_CHECKS)}
+    judged |= {c.other for c in interface.contract.checks if isinstance(c, OnlyWith)}
+    if isinstance(interface.contract.size, SizeField):
+        judged.add(interface.contract.size.field)
+    free = [f for f in interface.layout.fields if f.name not in judged]
+    if not isinstance(interface.contract.effect, ReadBack):
+        free = []  # nobody knows what such values would do
+    return interface.template(**{f.name: (1 << 8 * f.size) - 1 for f in free})
+
+
+@_item("P2")
+def _zero_extension(interface: Interface, level: Level) -> None:
+    """A short struct is the same call as that struct with zeros behind it.
+
+    Canaries lie behind it, and ones in what the calls before left on the stack.
+    """
+    template = _ones(interface)
+    last = interface.ksize + 8
+    for place, poison in itertools.product(ALL_PLACES, (False, True)):
+        interface.verify(
+            Sweep(dims=(_usizes(last=last),), template=template, place=place, poison=poison)
+        )
+
+
+@_item("P3")
+def _trailing_bits(interface: Interface, level: Level) -> None:
+    """Each bit of each byte behind ksize, alone; at every size, or the quick choice of sizes."""
+    ksize = interface.ksize
+    spans = [(ksize + 1, LAST_USIZE)]
+    if not level.full:
+        spans = [(ksize + 1, ksize + QUICK_TAIL), (PAGE, PAGE)]
+    for first, last in spans:
+        interface.verify(
+            Sweep(
+                dims=(_usizes(first, last), _tail(interface), BITS),
+                template=interface.template(),
+            )
+        )
+
+
+@_item("P3")
+def _trailing_bytes_at_the_edge(interface: Interface, level: Level) -> None:
+    """The same flush against an inaccessible page, each byte 0xff."""
+    ksize = interface.ksize
+    last = LAST_USIZE if level.full else ksize + QUICK_TAIL
+    interface.verify(
+        Sweep(
+            dims=(_usizes(ksize + 1, last), _tail(interface)),
+            template=interface.template(),
+            place=Place.END,
+        )
+    )
+
+
+# P4, P5: what is written, and what is looked at.
+
+
+@_item("P4", unless=_no_write_back)
+def _write_back(interface: Interface, level: Level) -> None:
+    """The kernel's size, on the stated errors only; every other byte stays."""
+    interface.check_all(*_provoked_alone(interface))
+
+
+@_item("P4", unless=_no_write_back)
+def _retry_with_the_size(interface: Interface, level: Level) -> None:
+    """As a newer program does: refused, it takes the size that was written, and is accepted."""
+    newer = _sized(interface, interface.case(), interface.ksize + 16, tail=b"\xff")
+    refused = interface.check(newer)
+    if refused.written is not None:
+        interface.check(interface.case(usize=refused.written))
+
+
+@_item("P5")
+def _bytes_outside(interface: Interface, level: Level) -> None:
+    """Each of the 64 bytes behind usize, flipped: the same call, and nothing is written there."""
+    for version in interface.contract.versions:
+        if version.size <= interface.ksize:
+            interface.verify(
+                Sweep(
+                    dims=(Dim(kind=Kind.BYTE, start=version.size, stop=version.size + 64), BITS),
+                    usize=version.size,
+                    template=interface.template(),
+                )
+            )
+
+
+# P6 to P9: memory.
+
+
+@_item("P6")
+def _one_byte_short(interface: Interface, level: Level) -> None:
+    """At every size the last byte is not there: a fault, unless the size was refused before."""
+    interface.verify(Sweep(dims=(_usizes(),), template=interface.template(), place=Place.SHORT))
+
+
+@_item("P7")
+def _nonzero_byte_before_the_hole(interface: Interface, level: Level) -> None:
+    """Zeros then a hole is a fault; a nonzero byte before the hole is the tail's error."""
+    ksize = interface.ksize
+    last = LAST_USIZE if level.full else ksize + QUICK_TAIL
+    interface.verify(
+        Sweep(
+            dims=(_usizes(ksize + 1, last), _tail(interface)),
+            template=interface.template(),
+            place=Place.SHORT,
+        )
+    )
+
+
+@_item("P8")
+def _pointers(interface: Interface, level: Level) -> None:
+    """NULL, the kernel's half, no address at all, the last bytes of the address space."""
+    top = (1 << interface.abi.register) - 1
+    wrong = [0, 1, PAGE - 1, top, top & ~7, top & ~(PAGE - 1)]
+    if interface.abi.register == 64:
+        wrong += [1 << 47, 1 << 56, 1 << 62, 1 << 63, 0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000]
+    usize = interface.ksize
+    memory = cases.with_usize(interface.contract, bytes(interface.contract.field_end), usize)
+    interface.check_all(*(Case(usize=usize, memory=memory, pointer=value) for value in wrong))
+
+
+@_item("P8")
+def _protected_memory(interface: Interface, level: Level) -> None:
+    """PROT_NONE is a fault; read-only memory will do, and stays as it is."""
+    for protection in (Protection.NONE, Protection.READ):
+        interface.check_all(
+            *(
+                dataclasses.replace(one, protection=protection)
+                for one in _provoked_alone(interface)
+                if one.pointer is None and one.hole is None
+            )
+        )
+
+
+@_item("P8")
+def _past_the_end_of_a_file(interface: Interface, level: Level) -> None:
+    """A mapping with no file behind it: a fault, and no SIGBUS."""
+    name = "mmap2" if interface.abi.name == "m32" else "mmap"
+    shared = interface.constant("MAP_SHARED | MAP_FIXED", "linux/mman.h")
+    prot = interface.constant("PROT_READ | PROT_WRITE", "linux/mman.h")
+    program = Program()
+    program.reset()
+    file = program.syscall(interface.number("memfd_create"), at(ARENA, AREA_BYTES - 1), 0)
+    program.syscall(interface.number("ftruncate"), file, AREA_BYTES - PAGE)
+    mapped = program.syscall(interface.number(name), at(ARENA), AREA_BYTES, prot, shared, file, 0)
+    program.syscall(interface.number("close"), file)
+    case = interface.case()
+    present = case.memory[: max(1, interface.ksize - 8)]
+    start = AREA_BYTES - PAGE - len(present)
+    program.write(ARENA, start, present)
+    moved = dataclasses.replace(case, hole=len(present), shift=0)
+    call = program.syscall(
+        interface.number(interface.contract.number),
+        *[
+            at(ARENA, start) if index == interface.contract.pointer else value
+            for index, value in enumerate(cases.registers(interface.contract, moved))
+        ],
+    )
+    results = interface.caller.run(program)
+    assert not results[file.index].errno, "memfd_create() failed"
+    assert not results[mapped.index].errno, "mmap() failed"
+    allowed = interface.predict(moved)
+    if results[call.index].errno != allowed.errno:
+        raise ContractBrokenError(
+            f"{interface.abi.name}: {interface.contract.name}() past a file's end",
+            [
+                Mismatch(
+                    first=str(moved),
+                    last=str(moved),
+                    count=1,
+                    allowed=str(allowed),
+                    seen=str(results[call.index]),
+                    cause="errno",
+                )
+            ],
+        )
+
+
+@_item("P9")
+def _alignment(interface: Interface, level: Level) -> None:
+    """Each offset from 0 to 15, in each place, at ksize and beside it."""
+    shifts = Dim(kind=Kind.SHIFT, start=0, stop=16)
+    for usize, place in itertools.product(
+        (interface.ksize, interface.ksize + 1, interface.ksize + 13), ALL_PLACES
+    ):
+        interface.verify(
+            Sweep(dims=(shifts,), usize=usize, template=interface.template(), place=place)
+        )
+
+
+# P10, P11: flags.
+
+
+@_item("P10", unless=_no_flags)
+def _every_flag_bit(interface: Interface, level: Level) -> None:
+    """Each bit of the argument's width, alone and beside each known one."""
+    for arg in interface.contract.flags_args:
+        flags = interface.contract.flags(arg)
+        bits = Dim(kind=Kind.ARG_BIT, index=arg, start=0, stop=min(flags.width, 64))
+        for base in {0, flags.mask, *flags.known.values()}:
+            interface.verify(_flag_sweep(interface, bits, arg, base))
+
+
+@_item("P10", unless=lambda c, a: _no_flags(c, a) or _no_upper_half(c, a))
+def _upper_half_of_flags(interface: Interface, level: Level) -> None:
+    """Above the argument's width a register's bits must not matter."""
+    for arg in interface.contract.flags_args:
+        flags = interface.contract.flags(arg)
+        bits = Dim(kind=Kind.ARG_BIT, index=arg, start=32, stop=64)
+        for base in (0, flags.mask, 1 << 31):
+            interface.verify(_flag_sweep(interface, bits, arg, base))
+
+
+def _flag_sweep(interface: Interface, bits: Dim, arg: int, base: int) -> Sweep:
+    return Sweep(
+        dims=(bits,), usize=interface.ksize, template=interface.template(), args=((arg, base),)
+    )
+
+
+@_item("P11")
+def _every_bit_of_every_field(interface: Interface, level: Level) -> None:
+    """Each bit of each field that the contract judges, and of those it takes as they are."""
+    skipped = set()
+    if isinstance(interface.contract.size, SizeField):
+        skipped.add(interface.contract.size.field)
+    judged = {c.field for c in interface.contract.checks if isinstance(c, FIELD_CHECKS)}
+    if not isinstance(interface.contract.effect, ReadBack):
+        # What an unjudged field does is not in the contract: it is left alone.
+        skipped |= {f.name for f in interface.layout.fields if f.name not in judged}
+    bounded = {c.field: c.maximum for c in interface.contract.checks if isinstance(c, AtMost)}
+    for field in interface.layout.fields:
+        if field.name in skipped:
+            continue
+        if field.name in bounded:
+            _bits_of_a_bounded_field(interface, field.name, bounded[field.name], 8 * field.size)
+            continue
+        interface.verify(
+            Sweep(
+                dims=(Dim(kind=Kind.BYTE, start=field.offset, stop=field.end), BITS),
+                usize=interface.ksize,
+                template=interface.template(),
+            )
+        )
+
+
+def _bits_of_a_bounded_field(interface: Interface, name: str, maximum: int, width: int) -> None:
+    """Values at and above the bound, and each bit above it; below it, small ones only.
+
+    A delay of half a second is accepted as one of a millisecond is.
+    """
+    low = [0, 1, 1 << 16]
+    above = [maximum + 1, (1 << width) - 1, *(1 << bit for bit in range(width))]
+    values = [value for value in low if value <= maximum]
+    values += [value for value in above if maximum < value < 1 << width]
+    interface.check_all(*(interface.case(**{name: value}) for value in values))
+
+
+# P12, P15: registers and ways into the kernel.
+
+
+@_item("P12", unless=_no_upper_half)
+def _upper_half_of_the_number(interface: Interface, level: Level) -> None:
+    """The number is eax: garbage above it must not matter (do_syscall_64() takes an int)."""
+    number = interface.number(interface.contract.number)
+    found = Causes()
+    for bit in range(32, 64):
+        program = Program()
+        program.reset()
+        call = program.syscall(number | 1 << bit)
+        plain = program.syscall(number)
+        results = interface.caller.run(program)
+        if results[call.index].ret != results[plain.index].ret:
+            found.add(
+                Mismatch(
+                    first=f"number {number | 1 << bit:#x}",
+                    last=f"number {number | 1 << bit:#x}",
+                    count=1,
+                    allowed=f"as number {number:#x}: {results[plain.index].ret}",
+                    seen=str(results[call.index].ret),
+                    cause="number",
+                )
+            )
+    if found.all():
+        raise ContractBrokenError(f"{interface.abi.name}: the number's upper half", found.all())
+
+
+@_item("P12", unless=_no_other_way)
+def _other_ways_into_the_kernel(interface: Interface, level: Level) -> None:
+    """`int 0x80`, and the x32 bit, from this program: the same contract."""
+    for way in interface.ways[1:]:
+        interface.check_all(
+            *(
+                dataclasses.replace(one, way=way)
+                for one in _provoked_alone(interface)
+                if one.pointer is None
+            )
+        )
+        interface.verify(
+            Sweep(dims=(_usizes(),), template=interface.template(), way=way),
+            Sweep(
+                dims=(_usizes(PAGE, PAGE), _tail(interface)),
+                template=interface.template(),
+                way=way,
+            ),
+        )
+
+
+@_item("P12", unless=lambda c, a: _no_other_way(c, a) or _no_flags(c, a))
+def _upper_halves_at_the_32_bit_entry(interface: Interface, level: Level) -> None:
+    """Through `int 0x80` a register's upper half is cut off, whatever is in it."""
+    way = next(way for way in interface.ways if way.int80)
+    for arg in interface.contract.flags_args:
+        for base in (0, 1 << 31):
+            interface.verify(
+                dataclasses.replace(
+                    _flag_sweep(
+                        interface, Dim(kind=Kind.ARG_BIT, index=arg, start=32, stop=64), arg, base
+                    ),
+                    way=way,
+                )
+            )
+
+
+@_item("P15")
+def _the_same_through_every_way(interface: Interface, level: Level) -> None:
+    """The same bytes through this ABI's ways and each other ABI: the same outcome."""
+    rules = (
+        Sweep(dims=(_usizes(),), template=interface.template()),
+        Sweep(dims=(_usizes(PAGE, PAGE), _tail(interface)), template=interface.template()),
+    )
+    for rule in rules:
+        reference = interface.sweep(rule).rows
+        others: dict[str, object] = {
+            way.name: interface.sweep(dataclasses.replace(rule, way=way)).rows
+            for way in interface.ways[1:]
+        }
+        for abi in ABIS:
+            if abi != interface.abi and interface.target.has(abi):
+                other = Interface(
+                    interface.contract, abi, compiler=interface.compiler, target=interface.target
+                )
+                others[abi.name] = other.sweep(rule).rows
+        for name, rows in others.items():
+            if rows != reference:
+                raise ContractBrokenError(
+                    f"{interface.abi.name} and {name} differ",
+                    [
+                        Mismatch(
+                            first="a sweep over sizes",
+                            last="",
+                            count=1,
+                            allowed="the same outcomes, call by call",
+                            seen=_first_difference(reference, rows),
+                            cause="differential",
+                        )
+                    ],
+                )
+
+
+def _first_difference(ours: object, theirs: object) -> str:
+    assert isinstance(ours, tuple)
+    assert isinstance(theirs, tuple)
+    for mine, other in itertools.zip_longest(ours, theirs):
+        if mine != other:
+            return f"{mine} here, {other} there"
+    return "nothing"
+
+
+# P14: layout.
+
+
+@_item("P14")
+def _declaration_and_header(interface: Interface, level: Level) -> None:
+    """The contract's declaration and the kernel's header are one struct in this ABI."""
+    if interface.declared != interface.layout:
+        raise ContractBrokenError(
+            f"{interface.abi.name}: struct {interface.contract.struct}",
+            [
+                Mismatch(
+                    first="sizeof, alignof and every offset",
+                    last="",
+                    count=1,
+                    allowed=f"as declared: {interface.declared}",
+                    seen=f"in the kernel's header: {interface.layout}",
+                    cause="layout",
+                )
+            ],
+        )
+    interface.contract.version_of(interface.ksize)
+    if isinstance(interface.contract.size, SizeField):
+        field = interface.layout.field(interface.contract.size.field)
+        where = interface.contract.size
+        assert (field.offset, field.size) == (where.offset, where.width), field
+
+
+@_item("P14")
+def _known_bits_are_the_headers(interface: Interface, level: Level) -> None:
+    """Every constant that the contract types is what the kernel's header says."""
+    known: dict[str, int] = {}
+    for arg in interface.contract.flags_args:
+        known |= interface.contract.flags(arg).known
+    for check in interface.contract.checks:
+        if isinstance(check, UnknownBits):
+            known |= check.known
+    assert known == {name: interface.constant(name) for name in known}
+
+
+@_item("P14")
+def _padding_and_other_abis(interface: Interface, level: Level) -> None:
+    """No hole, and one layout in every ABI, since one entry serves them all."""
+    holes = interface.layout.padding()
+    assert not holes, f"struct {interface.contract.struct} has padding at {holes}"
+    for abi in ABIS:
+        other = Interface(
+            interface.contract, abi, compiler=interface.compiler, target=interface.target
+        ).layout
+        ours = interface.layout
+        assert (other.size, other.fields) == (ours.size, ours.fields), (
+            f"{abi.name} lays struct {interface.contract.struct} out in another way: "
+            f"{other.fields} against {ours.fields}"
+        )
+
+
+# P17: the order of errors.
+
+
+Provocation = Callable[[Interface, Case], Case]
+
+
+def _set(interface: Interface, case: Case, **fields: int) -> Case:
+    """The case with some fields of its struct set, as far as it has them."""
+    data = bytearray(case.memory.ljust(interface.ksize, b"\0"))
+    for name, value in fields.items():
+        interface.layout.put(data, name, value)
+    memory = bytes(data)[: max(len(case.memory), interface.contract.field_end)]
+    return dataclasses.replace(case, memory=memory)
+
+
+def _sized(interface: Interface, case: Case, usize: int, *, tail: bytes = b"") -> Case:
+    """The case with another size: its memory grows or shrinks with it."""
+    length = max(usize, interface.contract.field_end)
+    memory = case.memory[:length].ljust(length, b"\0")
+    if tail:
+        memory = memory[: -len(tail)] + tail
+    return dataclasses.replace(
+        case, usize=usize, memory=cases.with_usize(interface.contract, memory, usize)
+    )
+
+
+def _provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
+    """Ways to have a call refused by ``check``."""
+    contract, ksize = interface.contract, interface.ksize
+    match check:
+        case UnknownFlags(arg=arg):
+            flags = contract.flags(arg)
+            unknown = next(1 << bit for bit in range(flags.width) if not flags.mask >> bit & 1)
+            yield lambda i, c: dataclasses.replace(c, flags=(*c.flags, (arg, unknown)))
+        case FetchSize():
+            yield lambda i, c: dataclasses.replace(c, pointer=0)
+        case SizeBounds(minimum=minimum, maximum=maximum):
+            if minimum > 1:
+                yield lambda i, c: _sized(i, c, minimum - 1)
+            if maximum is not None:
+                beyond = maximum + 1
+                yield lambda i, c: _sized(i, c, beyond)
+        case Tail():
+            yield lambda i, c: _sized(i, c, ksize + 8, tail=b"\1")
+            # The fault's errno stands for a hole that is met before any nonzero byte.
+            yield lambda i, c: dataclasses.replace(_sized(i, c, ksize + 8), hole=ksize + 4)
+        case Copy():
+            yield lambda i, c: dataclasses.replace(c, hole=ksize - 1)
+        case UnknownBits(field=field):
+            width = 8 * interface.layout.field(field).size
+            unknown = next(1 << bit for bit in reversed(range(width)) if not check.mask >> bit & 1)
+            yield lambda i, c: _set(i, c, **{field: unknown})
+        case AtMost(field=field, maximum=maximum):
+            yield lambda i, c: _set(i, c, **{field: maximum + 1})
+        case OnlyWith(field=field, other=other):
+            yield lambda i, c: _set(i, c, **{field: 1, other: 0})
+
+
+def _provoked_alone(interface: Interface) -> list[Case]:
+    """A call that is accepted, and each way to have it refused, alone."""
+    good = interface.case()
+    found = [good]
+    for check in interface.contract.checks:
+        found += [provoke(interface, good) for provoke in _provocations(interface, check)]
+    return found
+
+
+@_item("P17")
+def _order_of_errors(interface: Interface, level: Level) -> None:
+    """Each pair of checks provoked together: the one that stands higher answers."""
+    found = []
+    for first, second in itertools.combinations(interface.contract.checks, 2):
+        for one, other in itertools.product(
+            _provocations(interface, first), _provocations(interface, second)
+        ):
+            good = interface.case()
+            # Sizes before fields and holes: a later step must not undo an earlier one.
+            found.append(one(interface, other(interface, good)))
+            found.append(other(interface, one(interface, good)))
+    interface.check_all(*found)
+
+
+# P20: the descriptor.
+
+
+@_item("P20", unless=_no_descriptor)
+def _close_on_exec(interface: Interface, level: Level) -> None:
+    """FD_CLOEXEC is as the interface's own flag asks, and only then."""
+    effect = interface.contract.effect
+    assert isinstance(effect, (ReadBack, Descriptor))
+    getfd = interface.constant("F_GETFD", "linux/fcntl.h")
+    choices = [(0, 0)] if effect.cloexec is None else [(0, 0), effect.cloexec]
+    for arg, bit in choices:
+        case = dataclasses.replace(interface.case(), flags=((arg, bit),) if bit else ())
+        seen = _with_descriptor(interface, case, [("fcntl", getfd)])
+        assert seen == [int(bool(bit))], f"F_GETFD gives {seen} with flags {bit:#x}"
+
+
+@_item("P20", unless=_no_descriptor)
+def _lowest_free_number_and_no_leak(interface: Interface, level: Level) -> None:
+    """The descriptor is the lowest that is free; no refused call takes one."""
+    program = Program()
+    program.reset()
+    free = program.syscall(interface.number("dup"), 0)
+    program.syscall(interface.number("close"), free)
+    results = interface.caller.run(program)
+    lowest = results[free.index].ret
+    interface.check_all(*_provoked_alone(interface))
+    again = interface.caller.run(program)[free.index].ret
+    assert again == lowest, f"the lowest free descriptor was {lowest}, now it is {again}"
+
+
+def _with_descriptor(interface: Interface, case: Case, calls: list[tuple[str, int]]) -> list[int]:
+    """Make a call, use its descriptor as first argument of others, and close it."""
+    program = Program()
+    program.reset()
+    program.write(ARENA, case.offset, case.memory)
+    fd = program.syscall(
+        interface.number(interface.contract.number), *cases.registers(interface.contract, case)
+    )
+    made = [program.syscall(interface.number(name), fd, value) for name, value in calls]
+    program.syscall(interface.number("close"), fd)
+    results = interface.caller.run(program)
+    return [results[one.index].ret for one in made]
