@@ -53,11 +53,11 @@ TSC_SOURCE = VM / "guest" / "tsc.c"
 #: and less under a KVM that works; 4 to 6 under one that does not.  The deadline
 #: is for the KVM that never says a word; it is generous since QEMU itself starts
 #: slowly where the host is a guest.
-FIRST_LINE_SECONDS = 10.0
+FIRST_LINE_SECONDS = 12.0
 
 #: How long it may take until it looks for a root, in seconds from QEMU's start.
 #: Seen: 0.6 under TCG, so that a KVM which needs longer is of no use either way.
-END_SECONDS = 15.0
+END_SECONDS = 20.0
 
 #: Both deadlines are this many times as long when KVM is insisted on: then being
 #: slow is no reason to refuse it.  A KVM within emulation needs this.

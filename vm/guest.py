@@ -41,15 +41,20 @@ from typing import Any, Self
 
 import pexpect
 
-from vm.accel import Accel
-from vm.console import Console
+from vm.accel import DEAD, Accel
+from vm.console import Console, Event
 from vm.deadline import Deadline
 from vm.errors import GuestError, InfraError, UserError, Verdict
 from vm.paths import VM
 from vm.proc import show
 
-#: Lines of the console that a GuestError brings along.
+#: Lines of the console that a GuestError brings along: the last ones, or the
+#: first ones of the kernel's report that is its cause.
 TAIL_LINES = 15
+REPORT_LINES = 40
+
+#: What the guest's `su` says when the program is over: vm/guest/sh.c:run_su.
+OVER = re.compile(r"\] su: (.*)$")
 
 #: How long a process gets to be gone after SIGKILL, in seconds.
 END_SECONDS = 5.0
@@ -64,6 +69,9 @@ REPORT_SECONDS = 1.0
 #: Where, under virtme-run's name, it writes the init commands when the kernel's
 #: arguments grow too long: a file in the guest's root.  Never let it come to that.
 SPILL = "/virtme-init-"
+
+#: What virtme-run says of a stderr that cannot be opened, as we want it: qemu.toml.
+NO_SECOND_CONSOLE = "WARNING: unable to write kernel messages"
 
 _PORT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,30}")
 _ELF = b"\x7fELF"
@@ -211,10 +219,17 @@ class _Terminal(pexpect.spawn):  # type: ignore[type-arg]  # generic for type ch
     ptyproc: Any  # pexpect's stubs leave it out
     leader: int  #: virtme-run, and the process group of all that it starts
 
-    def __init__(self, command: list[str], *, pass_fds: tuple[int, ...], stderr: int) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        pass_fds: tuple[int, ...],
+        stderr: int,
+        mask: set[signal.Signals],
+    ) -> None:
+        """Start ``command``; ``mask``: the signals that it is to have blocked."""
         self._pass_fds = (*pass_fds, stderr)
         self._guard = threading.Lock()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
         def in_child() -> None:
             for fd in pass_fds:
@@ -227,8 +242,7 @@ class _Terminal(pexpect.spawn):  # type: ignore[type-arg]  # generic for type ch
 
         env = {name: value for name, value in os.environ.items() if name != "TERM"}
         env["PATH"] = f"{Path(command[0]).parent}:{env.get('PATH', os.defpath)}"
-        # From the fork on the child is known to nobody but this frame.
-        with _signals_held(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # Python 3.12 warns of forkpty() beside threads; the child does no more
             # than what in_child() does, and executes.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -286,12 +300,14 @@ def _signal_name(number: int) -> str:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the block has ended."""
-    held = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+def _signals_held() -> Iterator[set[signal.Signals]]:
+    """Put off Ctrl-C and SIGTERM until the block has ended.
+
+    The block is given the mask that was before.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        yield
+        yield {signal.Signals(number) for number in before}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -302,19 +318,22 @@ class _Drain:
     def __init__(self, sock: socket.socket, path: Path) -> None:
         self._sock = sock
         self.path = path
+        self.dead = False  #: QEMU has said that KVM is at its end; the guest stands still
         self._file = path.open("wb", buffering=0)
         self._thread = threading.Thread(target=self._run, name=f"drain {path}", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while data := self._sock.recv(65536):
+            self.dead = self.dead or DEAD in data
             with contextlib.suppress(OSError):  # a full disk is no reason to block QEMU
                 self._file.write(data)
 
     def last_line(self) -> str | None:
         """The last line so far, which is QEMU's complaint if there is one."""
         lines = self.path.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else None
+        said = [line for line in lines if not line.startswith(NO_SECOND_CONSOLE)]
+        return said[-1] if said else None
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -384,14 +403,19 @@ class Guest:
             (spec.log_dir / "virtme-command.txt").write_text(f"{shlex.join(command)}\n")
             (spec.log_dir / "accel.txt").write_text(f"{spec.accel}\n")
             show(command)
-            self._terminal = _Terminal(
-                command, pass_fds=tuple(fds.values()), stderr=err_theirs.fileno()
-            )
-        stack.callback(self._terminal.close)
-        self.console = Console(self._terminal, spec.log_dir / "console.log")
-        stack.callback(self.console.close)
-        stack.callback(self._forget_qemu)
-        stack.callback(self._end)
+            # From the fork on, a process must be known to whoever ends it.
+            with _signals_held() as mask:
+                self._terminal = _Terminal(
+                    command,
+                    pass_fds=tuple(fds.values()),
+                    stderr=err_theirs.fileno(),
+                    mask=mask,
+                )
+                stack.callback(self._terminal.close)
+                self.console = Console(self._terminal, spec.log_dir / "console.log")
+                stack.callback(self.console.close)
+                stack.callback(self._forget_qemu)
+                stack.callback(self._end)
 
     def _wait_ready(self, deadline: Deadline) -> None:
         spec = self.spec
@@ -492,6 +516,8 @@ class Guest:
         itself lives on with, a WARNING say, raises nothing: it is among
         ``console.events``, to be laid at the door of the call that caused it.
         """
+        if self.alive and self._stderr.dead:
+            raise self._error(DEAD.decode(), Verdict.LOST)
         if self.alive and self.console.fatal() is None:
             return
         if not self.alive:
@@ -502,11 +528,14 @@ class Guest:
         if event is not None:
             if event.verdict is Verdict.PANIC:
                 self.console.join(REPORT_SECONDS)
-            raise self._error(event.text, event.verdict)
+            raise self._event_error(event)
         how = self._terminal.ended_how()
-        complaint = self._stderr.last_line()
-        if booting and self._stage() < 2:
+        over = [found[1] for text in self.console.tail(TAIL_LINES) if (found := OVER.search(text))]
+        if over:
+            how = over[-1]
+        elif booting and self._stage() < 2:
             how = f"{self._stage_text()}: {how}"
+        complaint = self._stderr.last_line()
         raise self._error(f"{how}: {complaint}" if complaint else how, Verdict.LOST)
 
     def wait_end(self, seconds: float) -> None:
@@ -519,7 +548,7 @@ class Guest:
             raise self._error(f"QEMU has not ended within {seconds:g} s", Verdict.HANG)
         event = self.console.fatal()
         if event is not None:
-            raise self._error(event.text, event.verdict)
+            raise self._event_error(event)
 
     def _forget_qemu(self) -> None:
         if self._qemu is not None:
@@ -560,6 +589,11 @@ class Guest:
         trace: types.TracebackType | None,
     ) -> None:
         self.close()
+
+    def _event_error(self, event: Event) -> GuestError:
+        error = self._error(event.text, event.verdict)
+        error.console_tail = tuple(event.report[:REPORT_LINES])
+        return error
 
     def _error(self, message: str, verdict: Verdict) -> GuestError:
         return GuestError(

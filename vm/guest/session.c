@@ -8,7 +8,6 @@
  * QEMU's -no-reboot makes that the end.
  */
 
-#include <linux/reboot.h>
 #include <linux/signal.h>
 
 #include "sys.h"
@@ -63,8 +62,7 @@ __attribute__((used)) static _Noreturn void start(long *stack)
 			;
 	else
 		say("session: no process for a shell\n");
-	sys(__NR_sync, 0, 0, 0, 0, 0);
-	sys(__NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0, 0);
+	sys_restart_guest();
 	say("session: cannot restart\n");
 	sys_exit(1);
 }

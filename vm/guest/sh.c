@@ -63,19 +63,6 @@ static int same(const char *a, const char *b)
 	return *a == *b;
 }
 
-static const char *find(const char *text, const char *part)
-{
-	unsigned long i;
-
-	for (; *text; text++) {
-		for (i = 0; part[i] && text[i] == part[i]; i++)
-			;
-		if (!part[i])
-			return text;
-	}
-	return 0;
-}
-
 static const char *basename(const char *path)
 {
 	const char *name = path;
@@ -116,11 +103,13 @@ static void add_number(struct line *line, unsigned long value, unsigned int base
 /* Words */
 
 /*
- * The last words go to standard error and to the kernel's log: before devtmpfs
- * is mounted neither may lead anywhere, so it is mounted for them.
+ * The last words go to standard error and to the kernel's log.  For the first
+ * process, before devtmpfs is mounted, neither may lead anywhere: it is mounted
+ * for them.
  */
 static void complain(const char *what, const char *about, long error)
 {
+	int first = sys(__NR_getpid, 0, 0, 0, 0, 0) == 1;
 	static struct line line;
 	long fd;
 
@@ -139,10 +128,10 @@ static void complain(const char *what, const char *about, long error)
 	}
 	add(&line, "\n");
 	sys_write(2, line.text + 3, line.size - 3);
-	if (dry_run)
+	if (dry_run || !(first || in_guest()))
 		return;
 	fd = sys_open("/dev/kmsg", O_WRONLY);
-	if (fd < 0) {
+	if (fd < 0 && first) {
 		sys_mount("devtmpfs", "/dev", "devtmpfs", 0, "");
 		fd = sys_open("/dev/kmsg", O_WRONLY);
 	}
@@ -427,12 +416,18 @@ static void run_text(const char *text)
 }
 
 /*
- * su [-s PROGRAM] [--] [root]: virtme-ng-init starts its user's shell so.  The
- * root is read-only, so the program is given a /tmp to write to.
+ * su [-s PROGRAM] [--] [root]: virtme-ng-init starts its user's shell so.
+ *
+ * The root is read-only, so the program is given a /tmp to write to.  When it
+ * ends, so does the guest, and says so: the init would power off, which a kernel
+ * without ACPI cannot do, and the host would wait for a word until its deadline.
  */
 static void run_su(int argc, char **argv)
 {
 	char *program[2] = { 0, 0 };
+	unsigned int status = 0;
+	struct line how;
+	long child;
 	int i;
 
 	for (i = 1; i < argc; i++) {
@@ -445,9 +440,23 @@ static void run_su(int argc, char **argv)
 	}
 	if (!program[0])
 		die(EXIT_USAGE, "-s PROGRAM wanted: there is no shell to give", 0, 0);
-	if (!dry_run && sys_mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"))
+	if (dry_run)
+		execute(program);
+	if (!in_guest())
+		die(EXIT_FAILED, "this is no guest of virtme-ng's", 0, 0);
+	if (sys_mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"))
 		complain("no tmpfs on", "/tmp", 0);
-	execute(program);
+	child = sys(__NR_fork, 0, 0, 0, 0, 0);
+	if (child == 0)
+		execute(program);
+	while (child > 0 && sys(__NR_wait4, child, (long)&status, 0, 0, 0) == -EINTR)
+		;
+	how.size = 0;
+	add(&how, program[0]);
+	add(&how, status & 0x7f ? ": ended by signal " : ": ended with code ");
+	add_number(&how, status & 0x7f ? status & 0x7f : status >> 8 & 0xff, 10);
+	complain(how.text, 0, child < 0 ? child : 0);
+	die(EXIT_FAILED, "cannot restart", 0, sys_restart_guest());
 }
 
 __attribute__((used)) static void start(long *stack)

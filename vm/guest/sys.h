@@ -10,6 +10,7 @@
 #include <asm/unistd.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
+#include <linux/reboot.h>
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
@@ -55,6 +56,45 @@ static inline unsigned long length(const char *s)
 	while (s[n])
 		n++;
 	return n;
+}
+
+static inline const char *find(const char *text, const char *part)
+{
+	unsigned long i;
+
+	for (; *text; text++) {
+		for (i = 0; part[i] && text[i] == part[i]; i++)
+			;
+		if (!part[i])
+			return text;
+	}
+	return 0;
+}
+
+/*
+ * Whether this is a guest: virtme-run leaves its name on the command line of each
+ * kernel that it starts.  What would be a nuisance elsewhere asks first, since
+ * these programs can be run by hand.
+ */
+static inline int in_guest(void)
+{
+	static char line[4096];
+	long fd = sys_open("/proc/cmdline", O_RDONLY);
+	long size = fd < 0 ? fd : sys(__NR_read, fd, (long)line, sizeof(line) - 1, 0, 0);
+
+	if (fd >= 0)
+		sys(__NR_close, fd, 0, 0, 0, 0);
+	return size > 0 && find(line, "virtme_console=");
+}
+
+/* End the guest: QEMU's -no-reboot makes a restart the end. */
+static inline long sys_restart_guest(void)
+{
+	if (!in_guest())
+		return -EPERM;
+	sys(__NR_sync, 0, 0, 0, 0, 0);
+	return sys(__NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
+		   LINUX_REBOOT_CMD_RESTART, 0, 0);
 }
 
 /*
