@@ -7,15 +7,16 @@ vm.errors.Verdict for what the infrastructure or the kernel did.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
-import pytest
 from rich.console import Console
 
+from harness import conformance, interfaces
 from harness.abi import ABIS
 from harness.lab import Lab, Setup
 from harness.plugin import REPORT_DIR, chosen_abis
@@ -28,6 +29,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 HOST_TESTS = "selftests/host"
 GUEST_TESTS = "selftests/vm"
 TARGET_TESTS = "selftests/target"
+#: And the battery, which is a part of the package.
+BATTERY_TESTS = Path(conformance.__file__).parent / "test_contract.py"
 
 
 def _options(*names: str) -> Callable[[Command], Command]:
@@ -92,19 +95,53 @@ def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
     setup = _setup(**asked)
     # Built before pytest starts: what takes minutes shows its progress.
     _prepare(Lab(setup))
+    named = any(Path(arg.partition("::")[0]).exists() for arg in pytest_args)
+    tests = [] if named else [str(BATTERY_TESTS), TARGET_TESTS]
+    _pytest([*tests, *_pytest_options(setup, battery), *pytest_args])
+
+
+@cli.command()
+@click.argument("contract")
+@_options("kernel", "kernel_tree", "abi", "accel", "battery", "jobs", "mirror")
+@click.option("--bzimage", type=click.Path(path_type=Path), help="A kernel built elsewhere.")
+@click.option("--headers", type=click.Path(path_type=Path), help="Its UAPI include directory.")
+@click.option("--local", is_flag=True, help="The kernel that this machine runs, without a guest.")
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def check(contract: str, battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
+    """Run the battery on CONTRACT: a name in harness/interfaces, or a file that defines one."""
+    interfaces.load(contract)
+    setup = _setup(**asked)
+    if not setup.local:
+        _prepare(Lab(setup))
+    options = [*_pytest_options(setup, battery), "--contract", contract]
+    _pytest([str(BATTERY_TESTS), "-q", *options, *pytest_args])
+
+
+def _pytest(args: list[str]) -> NoReturn:
+    """Become pytest, which wants to import the plugin by itself."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *args])
+
+
+def _pytest_options(setup: Setup, battery: str) -> list[str]:
+    """What was asked for, as the plugin's options."""
     args = ["--kernel", setup.kernel, "--accel", setup.accel, "--battery", battery]
     args += ["--report", str(setup.report), f"--junitxml={setup.report / 'junit.xml'}"]
     args += ["--abi", ",".join(one.name for one in setup.abis)]
-    if setup.kernel_tree:
-        args += ["--kernel-tree", str(setup.kernel_tree)]
-    if setup.mirror:
-        args += ["--mirror", setup.mirror]
-    named = any(Path(arg.partition("::")[0]).exists() for arg in pytest_args)
-    raise SystemExit(pytest.main([*([] if named else [TARGET_TESTS]), *args, *pytest_args]))
+    for name in ("kernel_tree", "mirror", "jobs", "bzimage", "headers"):
+        value = getattr(setup, name)
+        if value is not None:
+            args += [f"--{name.replace('_', '-')}", str(value)]
+    return [*args, "--local"] if setup.local else args
 
 
 def _prepare(lab: Lab) -> None:
     """Everything that a run needs, and one line that says what it is."""
+    if lab.setup.bzimage:
+        _ = lab.programs
+        click.echo(f"kernel: {lab.setup.bzimage}; accelerator: {lab.accel}", err=True)
+        return
     built = lab.built
     how = "from the cache" if built.cached else f"built, {built.seconds_cpu:.0f} s of CPU time"
     click.echo(f"kernel: {built.release}, {how} ({built.directory.name})", err=True)
@@ -117,7 +154,7 @@ def _prepare(lab: Lab) -> None:
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def host_test(pytest_args: tuple[str, ...]) -> None:
     """Run the tests that need no guest, lint and types included."""
-    raise SystemExit(pytest.main([HOST_TESTS, *pytest_args]))
+    _pytest([HOST_TESTS, *pytest_args])
 
 
 @cli.command("guest-test")
@@ -128,7 +165,7 @@ def guest_test(pytest_args: tuple[str, ...], **asked: Any) -> None:
     lab = Lab(_setup(**asked))
     _prepare(lab)
     args = ["--kernel", lab.setup.kernel, "--accel", lab.setup.accel]
-    raise SystemExit(pytest.main([GUEST_TESTS, *args, *pytest_args]))
+    _pytest([GUEST_TESTS, *args, *pytest_args])
 
 
 @cli.command()

@@ -14,7 +14,7 @@ from functools import cached_property
 from harness import case as cases
 from harness import layout as layouts
 from harness import model, sweep
-from harness.abi import ABI, WAYS, Way, abi
+from harness.abi import ABI, ABIS, WAYS, Way, abi
 from harness.case import BYTES_AT, Case, Protection
 from harness.contract import Bytes, Contract, Nothing, ReadBack, SizeArg, SizeField
 from harness.findings import Causes, ContractBrokenError, Mismatch
@@ -78,6 +78,12 @@ class Interface:
     def ways(self) -> tuple[Way, ...]:
         """The ways into the kernel that a program of this ABI has, its own first."""
         return WAYS[self.abi.name]
+
+    @property
+    def other_ways(self) -> list[Way]:
+        """The further ways that this kernel has: one without i386 or x32 lacks theirs."""
+        missing = [one.name for one in ABIS if self.target.lacks(one)]
+        return [way for way in self.ways[1:] if way.table not in missing]
 
     @cached_property
     def layout(self) -> Layout:

@@ -37,6 +37,8 @@ GUEST_DIR = "/extsys"
 #: From virtme-run's start to the agent's first frame, in seconds.  Two under
 #: TCG on an idle machine; a loaded CI runner gets thirty times that.
 BOOT_SECONDS = 60.0
+#: How long the console may take to come to the end of a report, in seconds.
+SETTLE_SECONDS = 1.0
 #: Guests that one run may lose before it gives up.
 MOST_BOOTS = 4
 #: What the kernel prints on the console while tests run: all but debugging.
@@ -59,6 +61,8 @@ class Setup:
     jobs: int | None = None
     mirror: str | None = None
     local: bool = False  #: this machine's own kernel instead of a guest
+    bzimage: Path | None = None  #: a kernel built elsewhere, a bzImage or a vmlinux
+    headers: Path | None = None  #: its UAPI include directory
     memory: int = 256  #: MiB of the guest
     cpus: int = 1
     cache: Path = dataclasses.field(default_factory=paths.cache_dir)
@@ -70,6 +74,16 @@ class Setup:
             raise UserError(
                 f"ACCEL={self.accel}: not a way to run a guest", hint=f"one of {', '.join(ACCELS)}"
             )
+        for option, path in (("--bzimage", self.bzimage), ("--headers", self.headers)):
+            if path is not None and not path.exists():
+                raise UserError(f"{option} {path}: no such file")
+        if self.headers and not (self.headers / "asm" / "unistd.h").is_file():
+            raise UserError(
+                f"--headers {self.headers}: no asm/unistd.h in it",
+                hint="it is what `make headers_install` made, down to the directory `include`",
+            )
+        if self.bzimage and (self.kernel_tree or self.local):
+            raise UserError("--bzimage is a kernel by itself: no --kernel-tree and no --local")
 
 
 class Lab:
@@ -101,7 +115,13 @@ class Lab:
     @cached_property
     def compiler(self) -> Compiler:
         """The compiler with the headers of the kernel that is tested."""
-        return Compiler(headers=None if self.setup.local else self.built.headers)
+        asked = self.setup
+        if asked.headers or asked.local:
+            return Compiler(headers=asked.headers)
+        if asked.bzimage:
+            series = build.headers(asked.kernel, jobs=asked.jobs, mirror=asked.mirror)
+            return Compiler(headers=series)
+        return Compiler(headers=self.built.headers)
 
     @cached_property
     def programs(self) -> Programs:
@@ -110,7 +130,9 @@ class Lab:
 
     @cached_property
     def kselftests(self) -> Mapping[str, Path]:
-        """The kernel's own selftest of the sample, a program for each ABI."""
+        """The kernel's own selftest of the sample, a program for each ABI; built kernels only."""
+        if self.setup.bzimage:
+            return {}
         return kselftest.build(
             "xyzzy",
             tree=self.built.tree,
@@ -126,6 +148,8 @@ class Lab:
     @property
     def image(self) -> Path:
         """What QEMU boots: the ELF file, which needs no decompression."""
+        if self.setup.bzimage:
+            return self.setup.bzimage
         return self.built.vmlinux or self.built.image
 
     @cached_property
@@ -159,7 +183,8 @@ class Lab:
         self.boots += 1
         logs = self.setup.report / f"guest-{self.boots}"
         logs.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.built.config, logs / "config")
+        if not self.setup.bzimage:
+            shutil.copyfile(self.built.config, logs / "config")
         spec = GuestSpec(
             image=self.image,
             root=self.root,
@@ -211,6 +236,8 @@ class Lab:
         if guest is None:
             return
         guest.check()
+        if len(guest.console.events) > self._seen_events:
+            guest.console.settle(SETTLE_SECONDS)  # a report is taken whole
         events = guest.console.events[self._seen_events :]
         self._seen_events += len(events)
         bad = [event for event in events if event.verdict is not Verdict.PASS]
@@ -228,7 +255,8 @@ class Lab:
             return {}
         found = {"kernel": self._target.name if self._target else "lost"}
         if not self.setup.local:
-            found["built from"] = str(self.built.record.get("origin", self.built.release))
+            origin = self.setup.bzimage or self.built.record.get("origin", self.built.release)
+            found["built from"] = str(origin)
             found["accelerator"] = str(self.accel)
             found["guests booted"] = str(self.boots)
         return found

@@ -28,6 +28,7 @@ from harness.abi import ABI, ABIS, abi
 from harness.battery import BATTERY, Level
 from harness.channel import CallerGoneError
 from harness.contract import Contract
+from harness.findings import ContractBrokenError
 from harness.interface import Interface
 from harness.lab import Lab, Setup
 from harness.report import ktap, show
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 LAB = pytest.StashKey[Lab]()
 CONTRACT = pytest.StashKey[Contract]()
+BATTERY_USED = pytest.StashKey[bool]()
 RESULTS = pytest.StashKey[list[TestResult]]()
 REPORT_DIR = "build/report"
 
@@ -57,6 +59,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--contract", default="xyzzy", help="name in harness/interfaces, or a file (%(default)s)"
     )
     group.addoption("--local", action="store_true", help="this machine's kernel, no guest")
+    group.addoption("--bzimage", type=Path, help="a kernel built elsewhere, instead of building")
+    group.addoption("--headers", type=Path, help="its UAPI include directory")
     group.addoption("--report", type=Path, default=Path(REPORT_DIR), help="(%(default)s)")
 
 
@@ -80,6 +84,8 @@ def pytest_configure(config: pytest.Config) -> None:
             jobs=option.jobs,
             mirror=option.mirror,
             local=option.local,
+            bzimage=option.bzimage,
+            headers=option.headers,
         )
         asked = interfaces.load(option.contract)
     except HarnessError as exc:
@@ -112,6 +118,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = config.stash[LAB].setup.abis
     if "battery_item" in metafunc.fixturenames:
         contract = config.stash[CONTRACT]
+        config.stash[BATTERY_USED] = True
         metafunc.parametrize(
             ("battery_item", "abi"),
             [
@@ -191,6 +198,9 @@ def pytest_runtest_makereport(
     if isinstance(error, HarnessError):
         report.user_properties.append(("verdict", error.verdict.name))
         report.longrepr = "\n".join(error.lines())
+    if isinstance(error, ContractBrokenError):
+        # The two lines of each cause say it all; where in the harness it was raised does not.
+        report.longrepr = str(error)
     if isinstance(error, GuestError):
         _note_loss(item.config.stash[LAB], error, params)
     return report
@@ -278,6 +288,22 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     _write_report(session.config, results)
 
 
+def _left_out(config: pytest.Config) -> list[str]:
+    """Items of the battery that do not apply to the contract, each with its reason."""
+    if not config.stash.get(BATTERY_USED, False):
+        return []
+    contract, abis = config.stash[CONTRACT], config.stash[LAB].setup.abis
+    why: dict[tuple[str, str], list[str]] = {}
+    for item in BATTERY:
+        for one in abis:
+            reason = item.unless(contract, one)
+            if reason is not None:
+                why.setdefault((f"{item.prop} {item.name}", reason), []).append(one.name)
+    return [
+        f"not for {', '.join(names)}: {name}: {reason}" for (name, reason), names in why.items()
+    ]
+
+
 def _hollow(results: list[TestResult]) -> list[str]:
     """ABIs of which nothing ran: on CI that is a failure, not a skip."""
     return [name for name, count in counts(results).items() if not count.passed + count.failed]
@@ -310,6 +336,8 @@ def pytest_terminal_summary(
     if not any(one.prop for one in results):
         return
     lab = config.stash[LAB]
+    for line in _left_out(config):
+        terminalreporter.write_line(line)
     for name, value in lab.facts().items():
         terminalreporter.write_line(f"{name}: {value}")
     text = show.terminal(

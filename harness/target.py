@@ -190,7 +190,7 @@ class Target:
 
     def mark(self, text: str) -> None:
         """Write a line into the kernel's log, where splats can be told apart by it."""
-        self.ask(lib.WIRE_T_MARK, f"<5>extsys: {text}".encode(), until=lib.WIRE_T_OK)
+        self.ask(lib.WIRE_T_MARK, f"<5>extsys-mark: {text}".encode(), until=lib.WIRE_T_OK)
 
     def read_file(self, path: str) -> bytes:
         """A file of the target, 256 KiB at most."""
@@ -208,6 +208,10 @@ class Target:
     def has(self, abi: ABI) -> bool:
         """Whether a caller of this ABI was built, and the kernel runs it."""
         return abi in self._paths and self.runs(abi) is None
+
+    def lacks(self, abi: ABI) -> bool:
+        """Whether this kernel is known not to run programs of ``abi``."""
+        return abi in self._paths and self.runs(abi) is not None
 
     def runs(self, abi: ABI) -> str | None:
         """None when the kernel runs programs of this ABI, else why not."""
