@@ -168,3 +168,22 @@ def test_a_blocking_read_is_interrupted(interface: Interface) -> None:
     results = interface.caller.run(run.program, deadline_ms=50)
     assert results[got.index].deadline
     assert results[got.index].errno == errno.EINTR
+
+
+@pytest.mark.prop("P20")
+def test_a_buffer_of_the_oldest_version_is_enough(interface: Interface) -> None:
+    """As an old program on a newer kernel reads: VER0 bytes will do, one less will not."""
+    ver0 = interface.contract.versions[0].size
+    run = opened(interface)
+    short = run.program.syscall(interface.number("read"), run.fd, at(SCRATCH), ver0 - 1)
+    exact = run.program.syscall(interface.number("read"), run.fd, at(SCRATCH), ver0)
+    record = run.program.read(SCRATCH, 0, ver0)
+    end = run.program.syscall(interface.number("read"), run.fd, at(SCRATCH), ver0)
+    run.program.syscall(interface.number("close"), run.fd)
+    results = interface.caller.run(run.program)
+    held = interface.predict(interface.case()).held
+    assert held is not None
+    assert results[short.index].errno == errno.EINVAL
+    assert results[exact.index].ret == ver0
+    assert results[record.index].data == held[:ver0]
+    assert results[end.index].ret == 0
