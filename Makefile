@@ -121,7 +121,7 @@ clean: ## remove what was built and reported here; build/venv and the cache stay
 	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} +; fi
 
 # By name: EXTSYS_CACHE may be a directory that holds more than the cache.
-cache-parts = source patched trees work headers kernels kselftest callers accel.json
+cache-parts = source patched work headers kernels callers kselftest guest accel.json
 
 .PHONY: clean-cache
 clean-cache: ## remove what all checkouts share: kernel sources and built kernels (EXTSYS_CACHE)
