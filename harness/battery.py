@@ -599,6 +599,19 @@ def _declaration_and_header(interface: Interface, level: Level) -> None:
 
 
 @_item("P14")
+def _declaration_and_the_kernels_own(interface: Interface, level: Level) -> None:
+    """What the kernel's own compiler made of the struct, by its DWARF, is what callers have."""
+    own = interface.kernels_own
+    if own is None:
+        pytest.skip("no DWARF of this kernel is at hand")
+    ours = interface.layout
+    assert (own.size, own.fields) == (ours.size, ours.fields), (
+        f"the kernel has struct {interface.contract.struct} as {own.fields}, "
+        f"{interface.abi.name} callers as {ours.fields}"
+    )
+
+
+@_item("P14")
 def _known_bits_are_the_headers(interface: Interface, level: Level) -> None:
     """Every constant that the contract types is what the kernel's header says."""
     known: dict[str, int] = {}

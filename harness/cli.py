@@ -58,6 +58,13 @@ def _options(*names: str) -> Callable[[Command], Command]:
         ),
         "jobs": click.option("--jobs", type=click.IntRange(min=1), help="Compiler jobs."),
         "mirror": click.option("--mirror", help="Base URL of kernel sources."),
+        "patches": click.option(
+            "--patch",
+            "patches",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="A patch on top of the series, such as one of kernel-patches/mutants/.",
+        ),
         "battery": click.option(
             "--battery",
             type=click.Choice(["quick", "full"]),
@@ -88,7 +95,7 @@ def cli() -> None:
 
 
 @cli.command("vm-test")
-@_options("kernel", "kernel_tree", "abi", "accel", "battery", "jobs", "mirror")
+@_options("kernel", "kernel_tree", "patches", "abi", "accel", "battery", "jobs", "mirror")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
     """Build the kernel, boot it, and test it with callers of every ABI."""
@@ -102,7 +109,7 @@ def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
 
 @cli.command()
 @click.argument("contract")
-@_options("kernel", "kernel_tree", "abi", "accel", "battery", "jobs", "mirror")
+@_options("kernel", "kernel_tree", "patches", "abi", "accel", "battery", "jobs", "mirror")
 @click.option("--bzimage", type=click.Path(path_type=Path), help="A kernel built elsewhere.")
 @click.option("--headers", type=click.Path(path_type=Path), help="Its UAPI include directory.")
 @click.option("--local", is_flag=True, help="The kernel that this machine runs, without a guest.")
@@ -133,6 +140,8 @@ def _pytest_options(setup: Setup, battery: str) -> list[str]:
         value = getattr(setup, name)
         if value is not None:
             args += [f"--{name.replace('_', '-')}", str(value)]
+    for path in setup.patches:
+        args += ["--patch", str(path)]
     return [*args, "--local"] if setup.local else args
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property
+from pathlib import Path
 
 from harness import case as cases
 from harness import layout as layouts
@@ -64,7 +65,17 @@ class _Placed:
 class Interface:
     """One interface, called in one ABI's way on one target."""
 
-    def __init__(self, contract: Contract, abi: ABI, *, compiler: Compiler, target: Target) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        abi: ABI,
+        *,
+        compiler: Compiler,
+        target: Target,
+        described: tuple[Path, ...] = (),
+    ) -> None:
+        """``described`` are objects of the kernel under test, with DWARF."""
+        self.described = described
         self.contract = contract
         self.abi = abi
         self.compiler = compiler
@@ -106,6 +117,15 @@ class Interface:
             fields=self.field_names,
             declaration=self.contract.declaration,
         )
+
+    @cached_property
+    def kernels_own(self) -> Layout | None:
+        """The struct as the kernel's own compiler had it, where its DWARF is at hand."""
+        for path in self.described:
+            found = layouts.from_dwarf(path, self.contract.struct)
+            if found:
+                return found
+        return None
 
     @cached_property
     def field_names(self) -> tuple[str, ...]:

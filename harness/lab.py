@@ -22,7 +22,7 @@ from harness.caller.build import Programs
 from harness.channel import Channel
 from harness.layout import Compiler
 from harness.target import Target
-from vm import accel, build, kernels, kselftest, paths
+from vm import accel, build, kernels, kselftest, patches, paths
 from vm.accel import Accel
 from vm.build import Built
 from vm.deadline import Deadline
@@ -63,6 +63,7 @@ class Setup:
     local: bool = False  #: this machine's own kernel instead of a guest
     bzimage: Path | None = None  #: a kernel built elsewhere, a bzImage or a vmlinux
     headers: Path | None = None  #: its UAPI include directory
+    patches: tuple[Path, ...] = ()  #: on top of the series: a mutant, an extension
     memory: int = 256  #: MiB of the guest
     cpus: int = 1
     cache: Path = dataclasses.field(default_factory=paths.cache_dir)
@@ -104,8 +105,13 @@ class Lab:
     def built(self) -> Built:
         """The kernel, built if the cache does not have it."""
         asked = self.setup
+        series = None
+        if asked.patches:
+            series = patches.load_series(patches.series_dir(kernels.kernel(asked.kernel).series))
+            series += patches.single(asked.patches)
         return build.build(
             asked.kernel,
+            series=series,
             kernel_tree=asked.kernel_tree,
             jobs=asked.jobs,
             mirror=asked.mirror,
@@ -139,6 +145,13 @@ class Lab:
             headers=self.built.headers,
             cache=self.setup.cache,
         )
+
+    @property
+    def described(self) -> tuple[Path, ...]:
+        """Objects of the kernel under test that have DWARF; none of a kernel built elsewhere."""
+        if self.setup.local or self.setup.bzimage:
+            return ()
+        return tuple(self.built.described.values())
 
     @cached_property
     def accel(self) -> Accel:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import cffi
+from elftools.dwarf.die import DIE
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
@@ -231,3 +232,49 @@ def layout(
             for name in names
         ),
     )
+
+
+def from_dwarf(path: Path, struct: str) -> Layout | None:
+    """``struct`` as the DWARF of an object file has it: what its compiler was given.
+
+    None when the object knows no such struct.  ``align`` is taken to be the
+    largest of its members' sizes that divides its own, since DWARF has none.
+    """
+    with path.open("rb") as stream:
+        elf = ELFFile(stream)
+        for unit in elf.get_dwarf_info().iter_CUs():
+            for die in unit.iter_DIEs():
+                if (
+                    die.tag == "DW_TAG_structure_type"
+                    and "DW_AT_byte_size" in die.attributes
+                    and _dwarf_name(die) == struct
+                ):
+                    return _dwarf_layout(struct, die)
+    return None
+
+
+def _dwarf_name(die: DIE) -> str:
+    name = die.attributes.get("DW_AT_name")
+    return name.value.decode() if name else ""
+
+
+def _dwarf_layout(struct: str, die: DIE) -> Layout:
+    fields = tuple(
+        Field(
+            name=_dwarf_name(member),
+            offset=member.attributes["DW_AT_data_member_location"].value,
+            size=_dwarf_size(member.get_DIE_from_attribute("DW_AT_type")),
+        )
+        for member in die.iter_children()
+        if member.tag == "DW_TAG_member"
+    )
+    size = die.attributes["DW_AT_byte_size"].value
+    align = max((field.size for field in fields if not size % field.size), default=1)
+    return Layout(struct=struct, size=size, align=align, fields=fields)
+
+
+def _dwarf_size(die: DIE) -> int:
+    """Bytes of a type, through typedefs and qualifiers."""
+    while "DW_AT_byte_size" not in die.attributes:
+        die = die.get_DIE_from_attribute("DW_AT_type")
+    return int(die.attributes["DW_AT_byte_size"].value)

@@ -50,6 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("extsys", "extensible syscalls on a real kernel")
     group.addoption("--kernel", default="6.12", help="series of vm/kernels.toml (%(default)s)")
     group.addoption("--kernel-tree", type=Path, help="a kernel tree of yours; never written to")
+    group.addoption(
+        "--patch", type=Path, action="append", default=[], help="a patch on top of the series"
+    )
     group.addoption("--abi", action="append", default=[], help="only these: m64, m32, mx32")
     group.addoption("--accel", default="auto", help="auto, kvm or tcg (%(default)s)")
     group.addoption("--battery", default="quick", help="quick or full (%(default)s)")
@@ -86,6 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
             local=option.local,
             bzimage=option.bzimage,
             headers=option.headers,
+            patches=tuple(option.patch),
         )
         asked = interfaces.load(option.contract)
     except HarnessError as exc:
@@ -177,7 +181,7 @@ def interface(
         raise GuestError(refusal, verdict=Verdict.FAIL)
     target.mark(f"begin {request.node.nodeid}")
     before = target.calls
-    yield Interface(contract, abi, compiler=lab.compiler, target=target)
+    yield Interface(contract, abi, compiler=lab.compiler, target=target, described=lab.described)
     request.node.user_properties.append(("calls", target.calls - before))
     lab.verify_alive()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import signal
 from collections.abc import Callable, Iterator, Sequence
 
 from harness import case as cases
@@ -124,13 +125,18 @@ class Seen:
     stray: bool = False
     deadline: bool = False
 
+    @property
+    def ending(self) -> str:
+        """How the call ended, without what it left."""
+        if self.signal:
+            names = {one.value: one.name for one in signal.Signals}
+            return names.get(self.signal, f"signal {self.signal}")
+        return model.errno_name(self.errno) if self.errno else "success"
+
     def differs(self, other: Seen) -> str:
         """In what the two differ, and how: what tells one cause from another."""
         if self.errno != other.errno or self.signal != other.signal:
-            names = (
-                model.errno_name(one.errno) if one.errno else "success" for one in (self, other)
-            )
-            return " → ".join(names)
+            return " → ".join(one.ending for one in (self, other))
         parts = [
             f"{name} {'missing' if theirs is None else 'wrong' if ours is not None else 'unasked'}"
             for name, ours, theirs in (
@@ -142,9 +148,7 @@ class Seen:
         return ", ".join(parts) or "memory changed"
 
     def __str__(self) -> str:
-        parts = [model.errno_name(self.errno) if self.errno else "success"]
-        if self.signal:
-            parts = [f"signal {self.signal}"]
+        parts = [self.ending]
         if self.written is not None:
             parts.append(f"size set to {self.written}")
         if self.effect is not None:
@@ -414,8 +418,9 @@ def _inner(sweep: Sweep, layout: Layout) -> int | None:
     """The depth at which a TAIL dimension begins that may be predicted as one block."""
     for depth, dim in enumerate(sweep.dims):
         rest = [later.kind for later in sweep.dims[depth + 1 :]]
+        plain = not sweep.template[layout.size :].strip(b"\0")  # else a flip may make a zero
         if dim.kind is Kind.TAIL and dim.start >= layout.size and rest in ([], [Kind.BIT]):
-            return depth
+            return depth if plain else None
     return None
 
 
@@ -512,7 +517,10 @@ def compare(
             used += step
             left -= step
             done += step
-    if (block is not None and used != block.count) or next(blocks, None) is not None:
+    # A fault in a call ends the walk: it is the last row, and among what was found.
+    ended = bool(result.rows and result.rows[-1].seen.signal)
+    whole = (block is None or used == block.count) and next(blocks, None) is None
+    if not whole and not ended:
         raise InfraError(f"the caller made {done} calls, and not all that there are")
     if done != result.calls:
         raise InfraError(f"the caller's rows are {done} calls, and it says {result.calls}")

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import selectors
+import shlex
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,9 @@ REPRODUCIBLE = (
     "KBUILD_BUILD_VERSION=1",
     "LOCALVERSION=",
 )
+
+#: For one object, in seconds.
+DESCRIBE_SECONDS = 120.0
 
 #: How many of the compiler's errors a message shows.
 SHOWN_ERRORS = 5
@@ -76,6 +80,28 @@ class Make:
     def marker(self) -> Path:
         """A file that is there while a make runs, and after one was killed."""
         return self.objects.with_name(f"{self.objects.name}.building")
+
+    def describe(self, name: str, result: Path) -> bool:
+        """Compile an object that make has built once more, with DWARF, to ``result``.
+
+        The command is the one that make itself has left beside the object
+        (scripts/Kbuild.include: savedcmd_).  False when the kernel has no such
+        object: its option is off.  Raises BuildError when it does not compile.
+        """
+        saved = self.objects / Path(name).with_name(f".{Path(name).name}.cmd")
+        if not saved.exists():
+            return False
+        first = saved.read_text().partition("\n")[0]
+        command = shlex.split(first.partition(":=")[2].partition(";")[0])
+        output = command.index("-o")
+        command[output + 1] = str(result)
+        command = [word for word in command if not word.startswith("-Wp,-MMD")]
+        done = proc.run(
+            [*command, "-gdwarf-4"], cwd=self.objects, timeout=DESCRIBE_SECONDS, check=False
+        )
+        if done.code:
+            raise BuildError(f"{name} does not compile with DWARF:\n{done.out.strip()}")
+        return True
 
     def argv(self, *goals: str) -> list[str]:
         # make cleans up after itself on SIGTERM; this sees that it gets one

@@ -139,6 +139,18 @@ def load_series(directory: Path) -> Series:
     return Series(directory=directory, patches=tuple(patches), elsewhere=tuple(elsewhere))
 
 
+def single(files: Sequence[Path]) -> Series:
+    """Patches that are in no series, to go on top of one: mutants, a trial.
+
+    Raises UserError for a file that is missing or no diff.
+    """
+    for path in files:
+        if not path.is_file():
+            raise UserError(f"{path}: no such patch")
+    loaded = tuple(load_patch(path) for path in files)
+    return Series(directory=files[0].parent, patches=loaded, elsewhere=())
+
+
 def load_patch(path: Path) -> Patch:
     """Parse one patch.  Raises UserError naming the line that is wrong."""
     lines = path.read_bytes().splitlines(keepends=True)
