@@ -24,6 +24,8 @@ from harness.program import AREA_BYTES, ARENA, SCRATCH, Entry, Program, Result, 
 from harness.sweep import Sweep, SweepResult
 from harness.target import Caller, Target
 
+#: In what an outcome can differ from the allowed one.
+ASPECTS = frozenset({"errno", "write-back", "effect", "memory"})
 #: Cases that go into one request; each is a dozen operations.
 CASES_PER_PROGRAM = 40
 #: A sweep's own deadline for one call that blocks, in milliseconds.
@@ -38,10 +40,16 @@ class Observed:
     written: int | None
     held: bytes | None  #: what read(2) gave, when the contract has that effect
     strayed: bool  #: a byte of the struct outside the size field changed
+    signal: int = 0  #: that ended the call, which then returned nothing
     results: tuple[Result, ...]  #: of the whole program, for a closer look
 
+    @property
+    def ending(self) -> str:
+        """How the call ended, without what it left."""
+        return model.ending(self.errno, self.signal)
+
     def __str__(self) -> str:
-        parts = [model.errno_name(self.errno) if self.errno else "success"]
+        parts = [self.ending]
         if self.written is not None:
             parts.append(f"size set to {self.written}")
         if self.held is not None:
@@ -234,7 +242,12 @@ class Interface:
             spare = bytes([sweep.BUFFER_FILL]) * sweep.BUFFER_SPARE
             held = shown[:length] if shown.endswith(spare) and length >= 0 else shown
         return Observed(
-            errno=mine.errno, written=written, held=held, strayed=strayed, results=tuple(results)
+            errno=mine.errno,
+            written=written,
+            held=held,
+            strayed=strayed,
+            signal=mine.signal,
+            results=tuple(results),
         )
 
     def observe(self, case: Case) -> Observed:
@@ -248,17 +261,28 @@ class Interface:
         placed = self.place_call(program, case, look=0)
         return self._look(placed, self.caller.run(program))
 
-    def compare(self, case: Case, seen: Observed) -> list[Mismatch]:
-        """Nothing when the contract allows what was seen, else the one mismatch."""
+    def compare(
+        self, case: Case, seen: Observed, *, about: frozenset[str] = ASPECTS
+    ) -> list[Mismatch]:
+        """Nothing when the contract allows what was seen, else the one mismatch.
+
+        ``about`` narrows it to some of ASPECTS: what a property is about, so
+        that another property's fault does not turn it red.
+        """
         allowed = self.predict(case)
         held = allowed.held if isinstance(self.contract.effect, ReadBack) else None
         differ = {
-            "errno": (allowed.errno, seen.errno),
+            "errno": ((allowed.errno, 0), (seen.errno, seen.signal)),
             "write-back": (allowed.written, seen.written),
             "effect": (held, seen.held),
             "memory": (False, seen.strayed),
         }
-        wrong = [name for name, (ours, theirs) in differ.items() if ours != theirs]
+        wrong = [
+            name for name, (ours, theirs) in differ.items() if ours != theirs and name in about
+        ]
+        # What else should have become of a call with another errno, nobody can say.
+        if "errno" not in about and allowed.errno != seen.errno:
+            return []
         # Where the memory was not looked at, nothing can be said of it.
         if case.pointer is not None or case.protection is Protection.NONE:
             wrong = [name for name in wrong if name not in ("write-back", "memory")]
@@ -270,7 +294,7 @@ class Interface:
         text = str(allowed)
         if held is not None and "effect" in wrong:
             text += f", the kernel holds {held.hex()}"
-        cause = f"{model.errno_name(allowed.errno)} → {model.errno_name(seen.errno)}"
+        cause = f"{model.ending(allowed.errno)} → {seen.ending}"
         return [
             Mismatch(
                 first=str(case),
@@ -286,10 +310,10 @@ class Interface:
     def check(self, case: Case) -> Observed:
         """Make one call; ContractBrokenError when the contract does not allow what came of it."""
         seen = self.observe(case)
-        self._raise(self.compare(case, seen))
+        self.fail_on(self.compare(case, seen))
         return seen
 
-    def check_all(self, *several: Case) -> None:
+    def check_all(self, *several: Case, about: frozenset[str] = ASPECTS) -> None:
         """Make calls, many to a request; ContractBrokenError names every cause."""
         found = Causes()
         waiting = list(several)
@@ -299,9 +323,9 @@ class Interface:
             placed = [self._place(program, case) for case in batch]
             results = self.caller.run(program)
             for one in placed:
-                for mismatch in self.compare(one.case, self._look(one, results)):
+                for mismatch in self.compare(one.case, self._look(one, results), about=about):
                     found.add(mismatch)
-        self._raise(found.all())
+        self.fail_on(found.all())
 
     # Many calls.
 
@@ -334,9 +358,10 @@ class Interface:
         for rule in rules:
             for mismatch in self.mismatches(rule):
                 found.add(mismatch)
-        self._raise(found.all())
+        self.fail_on(found.all())
 
-    def _raise(self, found: list[Mismatch]) -> None:
+    def fail_on(self, found: list[Mismatch]) -> None:
+        """Raise ContractBrokenError with these mismatches, if there are any."""
         if found:
             raise ContractBrokenError(
                 f"{self.abi.name}: {self.contract.name}() breaks its contract:", found
