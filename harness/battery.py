@@ -119,8 +119,8 @@ def _usizes(first: int = 0, last: int = LAST_USIZE) -> Dim:
     return Dim(kind=Kind.USIZE, start=first, stop=last + 1)
 
 
-def _tail(interface: Interface) -> Dim:
-    return Dim(kind=Kind.TAIL, start=interface.ksize, stop=0)
+def _tail(interface: Interface, *, step: int = 1) -> Dim:
+    return Dim(kind=Kind.TAIL, start=interface.ksize, stop=0, step=step)
 
 
 BITS = Dim(kind=Kind.BIT, start=0, stop=8)
@@ -209,15 +209,28 @@ def _trailing_bits(interface: Interface, level: Level) -> None:
 @_item("P3")
 def _trailing_bytes_at_the_edge(interface: Interface, level: Level) -> None:
     """The same flush against an inaccessible page, each byte 0xff."""
+    _tails_at(interface, level, Place.END)
+
+
+def _tails_at(interface: Interface, level: Level, place: Place) -> None:
+    """Trailing bytes where a page ends: all of them at small sizes, some at every size.
+
+    Beyond QUICK_TAIL the distance to the edge is what counts, and the sweep
+    over all bits has been everywhere: a step that shares no factor with eight
+    meets every alignment.
+    """
     ksize = interface.ksize
-    last = LAST_USIZE if level.full else ksize + QUICK_TAIL
-    interface.verify(
-        Sweep(
-            dims=(_usizes(ksize + 1, last), _tail(interface)),
-            template=interface.template(),
-            place=Place.END,
+    spans = [(ksize + 1, ksize + QUICK_TAIL, 1)]
+    if level.full:
+        spans.append((ksize + QUICK_TAIL + 1, LAST_USIZE, 13))
+    for first, last, step in spans:
+        interface.verify(
+            Sweep(
+                dims=(_usizes(first, last), _tail(interface, step=step)),
+                template=interface.template(),
+                place=place,
+            )
         )
-    )
 
 
 # P4, P5: what is written, and what is looked at.
@@ -267,15 +280,7 @@ def _one_byte_short(interface: Interface, level: Level) -> None:
 @_item("P7")
 def _nonzero_byte_before_the_hole(interface: Interface, level: Level) -> None:
     """Zeros then a hole is a fault; a nonzero byte before the hole is the tail's error."""
-    ksize = interface.ksize
-    last = LAST_USIZE if level.full else ksize + QUICK_TAIL
-    interface.verify(
-        Sweep(
-            dims=(_usizes(ksize + 1, last), _tail(interface)),
-            template=interface.template(),
-            place=Place.SHORT,
-        )
-    )
+    _tails_at(interface, level, Place.SHORT)
 
 
 @_item("P8")

@@ -65,6 +65,13 @@ def _options(*names: str) -> Callable[[Command], Command]:
             type=click.Path(path_type=Path),
             help="A patch on top of the series, such as one of kernel-patches/mutants/.",
         ),
+        "report": click.option(
+            "--report",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=REPORT_DIR,
+            show_default=True,
+            help="Where the run's output goes.",
+        ),
         "battery": click.option(
             "--battery",
             type=click.Choice(["quick", "full"]),
@@ -84,9 +91,8 @@ def _options(*names: str) -> Callable[[Command], Command]:
 
 def _setup(**asked: Any) -> Setup:
     """What the user asked for, checked."""
-    return Setup(
-        abis=chosen_abis(list(asked.pop("abi", ()))), report=Path(REPORT_DIR).resolve(), **asked
-    )
+    report = Path(asked.pop("report", REPORT_DIR)).resolve()
+    return Setup(abis=chosen_abis(list(asked.pop("abi", ()))), report=report, **asked)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -95,7 +101,7 @@ def cli() -> None:
 
 
 @cli.command("vm-test")
-@_options("kernel", "kernel_tree", "patches", "abi", "accel", "battery", "jobs", "mirror")
+@_options("kernel", "kernel_tree", "patches", "abi", "accel", "battery", "jobs", "mirror", "report")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
     """Build the kernel, boot it, and test it with callers of every ABI."""
@@ -109,7 +115,7 @@ def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
 
 @cli.command()
 @click.argument("contract")
-@_options("kernel", "kernel_tree", "patches", "abi", "accel", "battery", "jobs", "mirror")
+@_options("kernel", "kernel_tree", "patches", "abi", "accel", "battery", "jobs", "mirror", "report")
 @click.option("--bzimage", type=click.Path(path_type=Path), help="A kernel built elsewhere.")
 @click.option("--headers", type=click.Path(path_type=Path), help="Its UAPI include directory.")
 @click.option("--local", is_flag=True, help="The kernel that this machine runs, without a guest.")
