@@ -64,6 +64,7 @@ class Setup:
     bzimage: Path | None = None  #: a kernel built elsewhere, a bzImage or a vmlinux
     headers: Path | None = None  #: its UAPI include directory
     patches: tuple[Path, ...] = ()  #: on top of the series: a mutant, an extension
+    fragments: tuple[str, ...] = build.FRAGMENTS  #: of the kernel's configuration
     memory: int = 256  #: MiB of the guest
     cpus: int = 1
     cache: Path = dataclasses.field(default_factory=paths.cache_dir)
@@ -112,6 +113,7 @@ class Lab:
         return build.build(
             asked.kernel,
             series=series,
+            fragments=asked.fragments,
             kernel_tree=asked.kernel_tree,
             jobs=asked.jobs,
             mirror=asked.mirror,

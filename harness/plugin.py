@@ -25,7 +25,7 @@ import pytest
 
 from harness import interfaces
 from harness.abi import ABI, ABIS, abi
-from harness.battery import BATTERY, Level
+from harness.battery import BATTERY, ELSEWHERE, Level
 from harness.channel import CallerGoneError
 from harness.contract import Contract
 from harness.findings import ContractBrokenError
@@ -303,9 +303,10 @@ def _left_out(config: pytest.Config) -> list[str]:
             reason = item.unless(contract, one)
             if reason is not None:
                 why.setdefault((f"{item.prop} {item.name}", reason), []).append(one.name)
-    return [
+    lines = [
         f"not for {', '.join(names)}: {name}: {reason}" for (name, reason), names in why.items()
     ]
+    return lines + [f"not in the battery: {prop}: {reason}" for prop, reason in ELSEWHERE.items()]
 
 
 def _hollow(results: list[TestResult]) -> list[str]:
