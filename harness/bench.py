@@ -5,6 +5,8 @@
                 kernel with a one-file initramfs that answers on the same port
     round trip  one call, asked for and answered, from the host
     sweep       calls made by a sweep, against a bare C loop of the same calls
+    battery     the quick battery in every ABI, on a warm guest
+    cost        a sweep's time over its number of calls, as a plot
     build       the kernel's CPU time, as recorded when it was built
 
 Pairs are run in turn (A B A B …), so that a machine whose speed drifts does
@@ -27,9 +29,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from rich.table import Table
 
+from harness.battery import BATTERY, Level
 from harness.channel import Channel
 from harness.contract import PAGE
 from harness.interface import Interface
@@ -44,6 +48,7 @@ from vm.errors import InfraError
 BOOTS = 7
 TRIPS = 500
 LOOP_CALLS = 200_000
+LINEAR = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
 ROUNDS = 5
 
 
@@ -225,6 +230,65 @@ def _tails(interface: Interface) -> Figure:
     return _rates(f"sweep, trailing bits, {interface.abi.name}", sweep, loop)
 
 
+def _battery(lab: Lab) -> Figure:
+    """The quick battery in every ABI, on a warm guest."""
+    interfaces = _interfaces(lab)
+    start = time.monotonic()
+    for interface in interfaces:
+        for item in BATTERY:
+            if item.unless(CONTRACT, interface.abi) is None:
+                with contextlib.suppress(pytest.skip.Exception):
+                    item.run(interface, Level())
+    seconds = time.monotonic() - start
+    names = ", ".join(interface.abi.name for interface in interfaces)
+    return Figure(name=f"quick battery, {names}", unit="s", ours=(seconds,))
+
+
+def _cost(interface: Interface) -> list[tuple[int, float]]:
+    """(calls, seconds) of sweeps of growing length: the cost of a call must not grow with them."""
+    found = []
+    for count in LINEAR:
+        rule = Sweep(
+            dims=(Dim(kind=Kind.ARG, index=1, start=4, stop=4 + count),),
+            usize=interface.ksize,
+            template=interface.template(),
+        )
+        result = interface.sweep(rule)
+        found.append((result.calls, result.nanoseconds / 1e9))
+    return found
+
+
+def _plot(points: Sequence[tuple[int, float]], title: str) -> str:
+    """Seconds over calls as an SVG, with the straight line through the last point."""
+    width, height, margin = 640, 400, 60
+    most_calls, most_seconds = points[-1]
+
+    def at(calls: float, seconds: float) -> str:
+        x = margin + calls / most_calls * (width - 2 * margin)
+        y = height - margin - seconds / most_seconds * (height - 2 * margin)
+        return f"{x:.1f},{y:.1f}"
+
+    dots = []
+    for calls, seconds in points:
+        x, _, y = at(calls, seconds).partition(",")
+        dots.append(f'<circle cx="{x}" cy="{y}" r="4" fill="#1f6feb"/>')
+    line = " ".join((at(0, 0), at(most_calls, most_seconds)))
+    text = 'font-family="sans-serif" font-size="13"'
+    return "\n".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">',
+            '<rect width="100%" height="100%" fill="white"/>',
+            f'<polyline points="{line}" stroke="#999" fill="none"/>',
+            *dots,
+            f'<text x="{margin}" y="30" {text}>{title}</text>',
+            f'<text x="{width - margin}" y="{height - 20}" text-anchor="end" {text}>'
+            f"{most_calls:,} calls</text>",
+            f'<text x="10" y="{margin - 10}" {text}>{most_seconds:.2f} s</text>',
+            "</svg>",
+        )
+    )
+
+
 def _per_abi(interface: Interface) -> Iterator[Figure]:
     yield _round_trips(interface)
     yield _early_refusal(interface)
@@ -257,6 +321,8 @@ def run(lab: Lab) -> None:
     figures = [_boots(lab)]
     for interface in _interfaces(lab):
         figures += _per_abi(interface)
+    figures.append(_battery(lab))
+    cost = _cost(_interfaces(lab)[0])
     grid = Table(title=f"{machine()}; {lab.accel.kind}", title_justify="left")
     for column in ("figure", "unit", "ours: median (min … max)", "alternative", "ratio"):
         grid.add_column(column)
@@ -269,16 +335,21 @@ def run(lab: Lab) -> None:
         "kernel build",
         "s",
         f"{record['seconds_cpu']:.0f} CPU, {record['seconds_wall']:.0f} on the clock",
-        "",
+        "onto objects that were there" if record["incremental"] else "from nothing",
         "",
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     grid.add_row("host side, peak memory", "MiB", f"{peak:.0f}", "", "")
     Console(width=150).print(grid)
+    for calls, seconds in cost:
+        print(f"{calls:>10,} calls  {seconds:7.3f} s  {seconds / calls * 1e9:7.0f} ns a call")
     lab.setup.report.mkdir(parents=True, exist_ok=True)
+    title = f"A sweep's time over its calls; {machine()}; {lab.accel.kind}"
+    (lab.setup.report / "cost.svg").write_text(_plot(cost, title) + "\n")
     data = {
         "machine": machine(),
         "accelerator": str(lab.accel),
+        "cost": cost,
         "figures": [dataclasses.asdict(one) for one in figures],
         "build": record,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -167,6 +168,11 @@ class Lab:
             return self.setup.bzimage
         return self.built.vmlinux or self.built.image
 
+    @property
+    def _root_dir(self) -> Path:
+        """Of this process alone: another run may use the same report directory."""
+        return self.setup.report / f"root-{os.getpid()}"
+
     @cached_property
     def root(self) -> Path:
         """The guest's root directory."""
@@ -175,7 +181,7 @@ class Lab:
             files[f"{GUEST_DIR}/caller-{abi.name}"] = path
         for name, path in self.kselftests.items():
             files[f"{GUEST_DIR}/{name}"] = path
-        return make_root(self.setup.report / "root", files)
+        return make_root(self._root_dir, files)
 
     # Where it runs.
 
@@ -281,4 +287,4 @@ class Lab:
         self._target = None
         self.guest = None
         self._stack.close()
-        shutil.rmtree(self.setup.report / "root", ignore_errors=True)
+        shutil.rmtree(self._root_dir, ignore_errors=True)
