@@ -31,7 +31,7 @@ from harness.contract import Contract
 from harness.findings import ContractBrokenError
 from harness.interface import Interface
 from harness.lab import Lab, Setup
-from harness.report import ktap, show
+from harness.report import ktap, repro, repro_layout, show
 from harness.report.results import PROPERTIES, TestResult, counts
 from vm.errors import GuestError, HarnessError, Verdict
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 LAB = pytest.StashKey[Lab]()
 CONTRACT = pytest.StashKey[Contract]()
+INTERFACE = pytest.StashKey[Interface]()
 BATTERY_USED = pytest.StashKey[bool]()
 RESULTS = pytest.StashKey[list[TestResult]]()
 REPORT_DIR = "build/report"
@@ -181,7 +182,9 @@ def interface(
         raise GuestError(refusal, verdict=Verdict.FAIL)
     target.mark(f"begin {request.node.nodeid}")
     before = target.calls
-    yield Interface(contract, abi, compiler=lab.compiler, target=target, described=lab.described)
+    made = Interface(contract, abi, compiler=lab.compiler, target=target, described=lab.described)
+    request.node.stash[INTERFACE] = made
+    yield made
     request.node.user_properties.append(("calls", target.calls - before))
     lab.verify_alive()
 
@@ -204,10 +207,30 @@ def pytest_runtest_makereport(
         report.longrepr = "\n".join(error.lines())
     if isinstance(error, ContractBrokenError):
         # The two lines of each cause say it all; where in the harness it was raised does not.
-        report.longrepr = str(error)
+        report.longrepr = "\n".join((str(error), *_reproducers(item, error)))
     if isinstance(error, GuestError):
         _note_loss(item.config.stash[LAB], error, params)
     return report
+
+
+def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
+    """Write a C program for each cause that one call can show; say where it is."""
+    interface = item.stash.get(INTERFACE, None)
+    marker = item.get_closest_marker("prop")
+    if interface is None or marker is None:
+        return []
+    directory = item.config.stash[LAB].setup.report / "reproducers"
+    lines = []
+    for mismatch in error.mismatches[: ContractBrokenError.SHOWN]:
+        _Collector.reproducers += 1
+        number = _Collector.reproducers
+        if mismatch.cause == "layout":
+            path: Path | None = repro_layout.write(interface, directory, number=number)
+        else:
+            path = repro.write(interface, mismatch, directory, prop=marker.args[0], number=number)
+        if path is not None:
+            lines.append(f"reproducer: {path}")
+    return lines
 
 
 def _note_loss(lab: Lab, error: GuestError, params: dict[str, Any]) -> None:
@@ -244,6 +267,7 @@ class _Collector:
     """The reports of one test, setup to teardown."""
 
     current: _Collector
+    reproducers = 0  #: written so far, so that each has a number of its own
 
     def __init__(self, item: pytest.Item) -> None:
         self.item = item
