@@ -33,7 +33,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from harness.battery import BATTERY, Level
+from harness.batteries import BATTERY, Level
 from harness.channel import Channel
 from harness.contract import PAGE
 from harness.interface import Interface

@@ -266,6 +266,7 @@ class Contract:
         return self._problems_of_shape() or [
             *self._problems_of_sizes(),
             *self._problems_of_checks(),
+            *self._problems_of_effect(),
         ]
 
     def _problems_of_shape(self) -> list[str]:
@@ -282,8 +283,10 @@ class Contract:
         if kinds.count(FetchSize) != embedded:
             how = "once" if embedded else "not"
             found.append(f"FetchSize must stand {how} among the checks: {self.size}")
-        if not embedded and not any(isinstance(arg, SizeValue) for arg in self.args):
-            found.append("no argument carries the size")
+        carriers = [i for i, arg in enumerate(self.args) if isinstance(arg, SizeValue)]
+        wanted = [] if isinstance(self.size, SizeField) else [self.size.arg]
+        if carriers != wanted:
+            found.append(f"the size is in arguments {carriers}, and should be in {wanted}")
         if not embedded and isinstance(self.effect, ReadBack):
             found.append("ReadBack shows a size field, and the struct has none")
         if len(self.args) > MOST_ARGS:
@@ -300,8 +303,22 @@ class Contract:
             found.append(f"minimum {bounds.minimum} refuses {self.versions[0].name}")
         if bounds.maximum is not None and bounds.maximum < sizes[-1]:
             found.append(f"maximum {bounds.maximum} refuses {self.versions[-1].name}")
-        if self.zero_means is not None and self.zero_means < bounds.minimum:
+        if self.zero_means is not None and not (
+            bounds.minimum <= self.zero_means <= (bounds.maximum or self.zero_means)
+        ):
             found.append(f"size 0 means {self.zero_means}, which is refused")
+        return found
+
+    def _problems_of_effect(self) -> list[str]:
+        found = []
+        effect = self.effect
+        if isinstance(effect, ReadBack) and effect.size_holds not in ("usize", "ksize"):
+            found.append(f"size_holds is {effect.size_holds!r}, not usize or ksize")
+        own = [] if isinstance(effect, Nothing) else [effect.cloexec]
+        own += [effect.nonblock] if isinstance(effect, ReadBack) else []
+        for arg, bit in (one for one in own if one is not None):
+            if arg not in self.flags_args or not self.flags(arg).mask & bit:
+                found.append(f"the effect has a flag {bit:#x} that argument {arg} does not know")
         return found
 
     def _problems_of_checks(self) -> list[str]:
@@ -311,10 +328,10 @@ class Contract:
         fetched = kinds.index(FetchSize) if FetchSize in kinds else -1
         if not fetched < kinds.index(SizeBounds) < copied:
             found.append("the size is fetched, then bounded, then used for the copy")
+        if not fetched < kinds.index(Tail):
+            found.append("the tail begins where nobody knows yet that it does")
         for index, check in enumerate(self.checks):
-            if isinstance(check, UnknownFlags) and not (
-                check.arg < len(self.args) and isinstance(self.args[check.arg], Flags)
-            ):
+            if isinstance(check, UnknownFlags) and check.arg not in self.flags_args:
                 found.append(f"argument {check.arg} carries no flags")
             if isinstance(check, FIELD_CHECKS) and index < copied:
                 found.append(f"{check.field} is judged before it is copied")

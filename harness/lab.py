@@ -100,6 +100,7 @@ class Lab:
         self._target: Target | None = None
         self._stack = contextlib.ExitStack()
         self._seen_events = 0
+        self.boot_events: list[str] = []  #: splats while the last guest booted
 
     # What is built.
 
@@ -233,7 +234,10 @@ class Lab:
         target = Target(channel, paths_in_guest, hello, name=f"Linux {hello.release}")
         target.write_file("/proc/sys/kernel/printk", LOGLEVEL)
         self.guest = guest
-        self._seen_events = 0
+        # No call of ours has caused what the kernel said while it booted: it is
+        # told in the report, and fails nothing.
+        self.boot_events = [event.text for event in guest.console.events]
+        self._seen_events = len(self.boot_events)
         return target
 
     def lose(self, why: GuestError) -> None:
@@ -280,6 +284,8 @@ class Lab:
             found["built from"] = str(origin)
             found["accelerator"] = str(self.accel)
             found["guests booted"] = str(self.boots)
+            if self.boot_events:
+                found["while booting"] = "; ".join(self.boot_events)
         return found
 
     def close(self) -> None:

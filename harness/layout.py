@@ -70,7 +70,8 @@ class Layout:
     def padding(self) -> list[tuple[int, int]]:
         """The holes between fields and behind the last, as (start, stop)."""
         holes, at = [], 0
-        for one in (*self.fields, Field(name="", offset=self.size, size=0)):
+        ordered = sorted(self.fields, key=lambda field: field.offset)
+        for one in (*ordered, Field(name="", offset=self.size, size=0)):
             if one.offset > at:
                 holes.append((at, one.offset))
             at = max(at, one.end)
@@ -95,7 +96,7 @@ class Layout:
         value &= (1 << one.size * 8) - 1
         data[one.offset : one.end] = value.to_bytes(one.size, "little")
 
-    def get(self, data: bytes, name: str) -> int:
+    def get(self, data: bytes | bytearray, name: str) -> int:
         """One field's value, unsigned."""
         one = self.field(name)
         return int.from_bytes(data[one.offset : one.end], "little")
@@ -114,6 +115,12 @@ def field_names(declaration: str, struct: str) -> tuple[str, ...]:
         raise UserError(f"the declaration of struct {struct}: {exc}") from exc
     if not members:
         raise UserError(f"struct {struct} is declared without members")
+    for name, member in members:
+        if member.bitsize >= 0:
+            raise UserError(
+                f"struct {struct}: {name} is a bit-field, which has no offset",
+                hint="declare the integer that holds it",
+            )
     return tuple(name for name, _ in members)
 
 
@@ -129,12 +136,11 @@ class Compiler:
         include = ["-isystem", str(self.headers)] if self.headers else []
         return [self.cc, abi.cflag, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", *include]
 
-    def object_file(self, abi: ABI, source: str) -> Path:
-        """Compile a translation unit; the caller removes the object's directory.
+    def object_file(self, abi: ABI, source: str, work: Path) -> Path:
+        """Compile a translation unit in the directory ``work``.
 
         Raises BuildError with the compiler's words.
         """
-        work = Path(tempfile.mkdtemp(prefix="extsys-layout-"))
         unit = work / "unit.c"
         unit.write_text(source)
         result = work / "unit.o"
@@ -145,9 +151,6 @@ class Compiler:
             quiet=True,
         )
         if done.code:
-            for left in work.iterdir():
-                left.unlink()
-            work.rmdir()
             raise BuildError(f"{abi.name}: {done.out.strip()}")
         return result
 
@@ -180,13 +183,9 @@ def _evaluate(
         f" (unsigned long long)({expression});"
         for index, expression in enumerate(expressions)
     ]
-    path = compiler.object_file(abi, "\n".join(lines) + "\n")
-    try:
+    with tempfile.TemporaryDirectory(prefix="extsys-layout-") as work:
+        path = compiler.object_file(abi, "\n".join(lines) + "\n", Path(work))
         return tuple(_read_values(path, len(expressions)))
-    finally:
-        for left in path.parent.iterdir():
-            left.unlink()
-        path.parent.rmdir()
 
 
 def constants(

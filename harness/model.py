@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno as codes
 import os
+import signal as signals
 from collections.abc import Mapping
 
 from harness.contract import (
@@ -63,6 +64,14 @@ class Outcome:
 def errno_name(number: int) -> str:
     """EINVAL and so on; the number itself where it has no name."""
     return codes.errorcode.get(number, f"errno {number} ({os.strerror(number)})")
+
+
+def ending(errno: int, signal: int = 0) -> str:
+    """How a call ended, in a word: success, an errno's name or a signal's."""
+    if signal:
+        names = {one.value: one.name for one in signals.Signals}
+        return names.get(signal, f"signal {signal}")
+    return errno_name(errno) if errno else "success"
 
 
 def _readable(call: Call, start: int, stop: int) -> bool:

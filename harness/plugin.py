@@ -25,7 +25,7 @@ import pytest
 
 from harness import interfaces
 from harness.abi import ABI, ABIS, abi
-from harness.battery import BATTERY, ELSEWHERE, Level
+from harness.batteries import BATTERY, ELSEWHERE, Level
 from harness.channel import CallerGoneError
 from harness.contract import Contract
 from harness.findings import ContractBrokenError

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import signal
 from collections.abc import Callable, Iterator, Sequence
 
 from harness import case as cases
@@ -128,10 +127,7 @@ class Seen:
     @property
     def ending(self) -> str:
         """How the call ended, without what it left."""
-        if self.signal:
-            names = {one.value: one.name for one in signal.Signals}
-            return names.get(self.signal, f"signal {self.signal}")
-        return model.errno_name(self.errno) if self.errno else "success"
+        return model.ending(self.errno, self.signal)
 
     def differs(self, other: Seen) -> str:
         """In what the two differ, and how: what tells one cause from another."""

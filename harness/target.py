@@ -10,11 +10,13 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from harness import outside, stall, wire
 from harness import sweep as sweeps
-from harness import wire
 from harness.abi import ABI
 from harness.channel import CallerGoneError, Channel, Hello, RefusedError, status_text
+from harness.outside import Watched
 from harness.program import Argument, Program, Result, encode_op
+from harness.stall import Hold
 from harness.sweep import Row, SweepResult
 from harness.wire import Frame, lib
 from vm import proc
@@ -77,6 +79,10 @@ class Caller:
         self, payload: bytes, *, on_progress: Callable[[int], None] = lambda calls: None
     ) -> SweepResult:
         """Run an encoded sweep to its end.  ``on_progress`` is told the calls made."""
+        return self._rows(lib.WIRE_T_SWEEP, payload, on_progress)
+
+    def _rows(self, kind: int, payload: bytes, on_progress: Callable[[int], None]) -> SweepResult:
+        """A request that is answered with rows, and with WIRE_T_DONE in the end."""
         rows: list[Row] = []
 
         def take(frame: Frame) -> None:
@@ -85,10 +91,35 @@ class Caller:
             elif frame.type == lib.WIRE_T_PROGRESS:
                 on_progress(wire.unpack("wire_done", frame.payload).calls)
 
-        answer = self._request(lib.WIRE_T_SWEEP, payload, lib.WIRE_T_DONE, take)
+        answer = self._request(kind, payload, lib.WIRE_T_DONE, take)
         done = wire.unpack("wire_done", answer.payload)
         self._target.calls += done.calls
         return SweepResult(rows=tuple(rows), calls=done.calls, nanoseconds=done.nanoseconds)
+
+    def run_stalled(
+        self, program: Program, holds: Sequence[Hold], *, deadline_ms: int = OP_DEADLINE_MS
+    ) -> tuple[list[Result], list[bool]]:
+        """Run a program of which some calls are held at a page; for each, whether it was.
+
+        Raises RefusedError with an errno when userfaultfd(2) is refused, and as run() does.
+        """
+        self._target.calls += program.calls
+        payload = stall.encode(holds, program, deadline_ms=deadline_ms)
+        answer = self._request(lib.WIRE_T_STALL, payload, lib.WIRE_T_RESULT)
+        return program.decode(answer.payload), stall.stalled(holds, answer.payload)
+
+    def race(self, payload: bytes) -> SweepResult:
+        """Run an encoded race; its rows are its distinct outcomes."""
+        return self._rows(lib.WIRE_T_RACE, payload, lambda calls: None)
+
+    def watched(self, payload: bytes) -> Watched:
+        """Have a child make one call behind a filter or under a tracer (outside.encode).
+
+        Raises RefusedError with an errno when the one or the other is refused.
+        """
+        self._target.calls += 1
+        answer = self._request(lib.WIRE_T_OUTSIDE, payload, lib.WIRE_T_SEEN)
+        return outside.decode(answer.payload)
 
     def loop(
         self, nr: int, args: Sequence[Argument], count: int, *, poke: tuple[int, int] | None = None

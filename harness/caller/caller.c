@@ -10,11 +10,21 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "stream.h"
@@ -24,6 +34,8 @@ int64_t raw_int80(uint64_t nr, const uint64_t arg[6]);
 
 #define PAGE 4096
 #define CANARY 0xa5
+/* Bytes around a struct in which a stray write is told with the struct's own place. */
+#define NEAR 64
 /* The most bytes of a struct that are really there, however large its size. */
 #define REACH 12288
 /* The part of the arena that a sweep lays out: a page, REACH, a page. */
@@ -35,6 +47,8 @@ int64_t raw_int80(uint64_t nr, const uint64_t arg[6]);
 #define LOW 0
 #endif
 #define ROWS_PER_FRAME 2048
+/* Reading the clock costs as much as a call; some calls take milliseconds. */
+#define CALLS_BETWEEN_CLOCKS 256
 #define NSEC 1000000000ull
 
 _Static_assert(sizeof(struct wire_header) == 16, "wire_header");
@@ -44,6 +58,12 @@ _Static_assert(sizeof(struct wire_dim) == 32, "wire_dim");
 _Static_assert(sizeof(struct wire_sweep) == 152, "wire_sweep");
 _Static_assert(sizeof(struct wire_row) == 48, "wire_row");
 _Static_assert(sizeof(struct wire_loop) == 120, "wire_loop");
+_Static_assert(sizeof(struct wire_stalls) == 8, "wire_stalls");
+_Static_assert(sizeof(struct wire_stall) == 32, "wire_stall");
+_Static_assert(sizeof(struct wire_race) == 152, "wire_race");
+_Static_assert(sizeof(struct wire_outside) == 112, "wire_outside");
+_Static_assert(sizeof(struct wire_seen) == 72, "wire_seen");
+_Static_assert(sizeof(struct wire_stop) == 96, "wire_stop");
 
 static unsigned char *arena;
 static unsigned char *scratch;
@@ -52,7 +72,8 @@ static unsigned char shadow[WIRE_ARENA];	/* what the arena should hold */
 static int wire_fd;
 static struct stream out;
 
-static sigjmp_buf *volatile fault_target;	/* where a fault of ours goes on */
+/* Where a fault of ours goes on: each thread has its own. */
+static __thread sigjmp_buf *volatile fault_target;
 static volatile sig_atomic_t fault_signal;
 static volatile sig_atomic_t alarms;
 
@@ -160,9 +181,11 @@ struct run {
 	struct stream *reply;		/* what READ ops gave */
 };
 
+/* It may lie outside the area, where no pointer that C knows of could point. */
 static unsigned char *address(uint32_t kind, uint64_t value)
 {
-	return (kind == WIRE_A_SCRATCH ? scratch : arena) + (size_t)value;
+	return (void *)((uintptr_t)(kind == WIRE_A_SCRATCH ? scratch : arena) +
+			(uintptr_t)value);
 }
 
 /* Memory ops name their area by arg_kind[0] and must stay inside it. */
@@ -201,6 +224,11 @@ static uint32_t check_op(const struct wire_op *op, uint32_t index, uint32_t data
 	return WIRE_E_SHAPE;
 }
 
+/* What a store of up to eight bytes goes through, wherever they lie. */
+typedef uint16_t unaligned_u16 __attribute__((aligned(1), may_alias));
+typedef uint32_t unaligned_u32 __attribute__((aligned(1), may_alias));
+typedef uint64_t unaligned_u64 __attribute__((aligned(1), may_alias));
+
 /* The registers of a call.  False: it needs the result of one that failed. */
 static bool resolve(const struct wire_op *op, const struct wire_result *results,
 		    uint64_t *args)
@@ -217,7 +245,7 @@ static bool resolve(const struct wire_op *op, const struct wire_result *results,
 			break;
 		case WIRE_A_RESULT:
 			r = &results[op->arg[i]];
-			if (r->flags || is_error(r->ret))
+			if (r->flags & ~WIRE_R_STALLED || is_error(r->ret))
 				return false;
 			args[i] = r->ret;
 			break;
@@ -277,7 +305,195 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 	fault_target = outer;
 }
 
-static void do_program(const struct wire_header *re, const unsigned char *payload)
+/*
+ * Stalls.  A page of the arena is not there when a call is made, and the
+ * kernel's fault on it waits for a thread of ours, which first changes what
+ * the call may already have read.
+ */
+
+static struct {
+	int fd;				/* userfaultfd, or -1 */
+	pid_t thread;			/* the one that resolves the faults */
+	int cpu;			/* that it runs on */
+	bool stalled;			/* the fault came, and the change was made */
+	unsigned char *page;
+	unsigned char *change;
+	const unsigned char *bytes;	/* what it changes to */
+	size_t length;
+	unsigned char content[PAGE];	/* of the page, when it comes */
+} held = { .fd = -1, .cpu = -1 };
+
+static void release_page(void)
+{
+	struct uffdio_range range = { .start = (uintptr_t)held.page, .len = PAGE };
+
+	ioctl(held.fd, UFFDIO_UNREGISTER, &range);
+}
+
+static void resolve_fault(void)
+{
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)held.page,
+		.src = (uintptr_t)held.content,
+		.len = PAGE,
+	};
+	bool changed = false;
+	sigjmp_buf here;
+
+	if (!sigsetjmp(here, 0)) {
+		fault_target = &here;
+		memcpy(held.change, held.bytes, held.length);
+		changed = true;
+	}
+	fault_target = NULL;
+	__atomic_store_n(&held.stalled, changed, __ATOMIC_SEQ_CST);
+	/* Whatever fails, the call must not wait for ever: it gets a zero page. */
+	if (ioctl(held.fd, UFFDIO_COPY, &copy)) {
+		__atomic_store_n(&held.stalled, false, __ATOMIC_SEQ_CST);
+		release_page();
+	}
+}
+
+static void *resolve_faults(void *unused)
+{
+	struct uffd_msg msg;
+
+	(void)unused;
+	__atomic_store_n(&held.thread, syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+	while (read(held.fd, &msg, sizeof(msg)) == sizeof(msg))
+		if (msg.event == UFFD_EVENT_PAGEFAULT)
+			resolve_fault();
+	return NULL;
+}
+
+/*
+ * A thread for the caller's life, which sees no signal but those of its own
+ * faults: the others are there to interrupt the call.  Zero, or the errno.
+ *
+ * Nothing here waits for a thread by libc's means: as m32 those use the futex
+ * call of 32-bit times, which a kernel may be without (COMPAT_32BIT_TIME).
+ */
+static int start_thread(void *(*run)(void *))
+{
+	sigset_t most, before;
+	pthread_t thread;
+	int error;
+
+	sigfillset(&most);
+	sigdelset(&most, SIGSEGV);
+	sigdelset(&most, SIGBUS);
+	pthread_sigmask(SIG_SETMASK, &most, &before);
+	error = pthread_create(&thread, NULL, run, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return error;
+}
+
+/* Zero, or the errno. */
+static int open_userfaultfd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int error;
+
+	if (held.fd >= 0)
+		return 0;
+	held.fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (held.fd < 0)
+		return errno;
+	error = ioctl(held.fd, UFFDIO_API, &api) ? errno :
+		start_thread(resolve_faults);
+	if (error) {
+		close(held.fd);
+		held.fd = -1;
+	}
+	return error;
+}
+
+/*
+ * Have the thread run where we do: nothing runs at the same time anyway, and
+ * an emulated CPU that has to be woken for it costs a hundred times the call.
+ */
+static void keep_thread_close(void)
+{
+	pid_t thread = __atomic_load_n(&held.thread, __ATOMIC_SEQ_CST);
+	int cpu = sched_getcpu();
+	cpu_set_t set;
+
+	if (!thread || cpu < 0 || cpu == held.cpu)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (!sched_setaffinity(thread, sizeof(set), &set))
+		held.cpu = cpu;
+}
+
+/* The next call meets @s's page.  Zero, or the errno. */
+static int hold_page(const struct wire_stall *s, const unsigned char *data)
+{
+	struct uffdio_register set = {
+		.range = { .start = (uintptr_t)(arena + s->page), .len = PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	keep_thread_close();
+	held.page = arena + s->page;
+	held.change = arena + s->change;
+	held.bytes = data + s->change_offset;
+	held.length = s->change_length;
+	memset(held.content, 0, PAGE);
+	memcpy(held.content + s->page_start, data + s->page_offset, s->page_length);
+	__atomic_store_n(&held.stalled, false, __ATOMIC_SEQ_CST);
+	if (madvise(held.page, PAGE, MADV_DONTNEED) || ioctl(held.fd, UFFDIO_REGISTER, &set))
+		return errno;
+	return 0;
+}
+
+static uint32_t check_stall(const struct wire_stall *s, uint32_t data_length)
+{
+	if (s->page % PAGE || s->page_length > PAGE || s->page_start > PAGE - s->page_length)
+		return WIRE_E_SHAPE;
+	if (s->page > WIRE_ARENA - PAGE || s->page_offset > data_length ||
+	    s->page_length > data_length - s->page_offset ||
+	    s->change_offset > data_length ||
+	    s->change_length > data_length - s->change_offset ||
+	    s->change > WIRE_ARENA || s->change_length > WIRE_ARENA - s->change)
+		return WIRE_E_RANGE;
+	/* The thread must not wait for the page that it is to supply. */
+	if (s->change < s->page + PAGE && s->change + s->change_length > s->page)
+		return WIRE_E_RANGE;
+	return 0;
+}
+
+/* A program's stalls. */
+struct stalls {
+	const struct wire_stall *next;
+	uint32_t left;
+	const unsigned char *data;
+};
+
+/* Run op number @i, the next stall's if it is.  Zero, or the errno. */
+static int run_op_stalled(struct run *run, uint32_t i, struct stalls *stalls)
+{
+	bool mine = stalls->left && stalls->next->op == i;
+	int error;
+
+	if (mine) {
+		error = hold_page(stalls->next, stalls->data);
+		if (error)
+			return error;
+	}
+	run_op(run, &run->ops[i], &run->results[i]);
+	if (mine) {
+		release_page();
+		if (__atomic_load_n(&held.stalled, __ATOMIC_SEQ_CST))
+			run->results[i].flags |= WIRE_R_STALLED;
+		stalls->next++;
+		stalls->left--;
+	}
+	return 0;
+}
+
+static void run_program(const struct wire_header *re, const unsigned char *payload,
+			size_t length, struct stalls *stalls)
 {
 	static struct wire_op ops[WIRE_MAX_OPS];
 	static struct wire_result results[WIRE_MAX_OPS];
@@ -286,15 +502,16 @@ static void do_program(const struct wire_header *re, const unsigned char *payloa
 	struct run run = { .ops = ops, .results = results, .reply = &reply };
 	size_t head;
 	uint32_t i;
+	int error;
 
-	if (re->length < sizeof(program)) {
+	if (length < sizeof(program)) {
 		refuse(re, WIRE_E_SHAPE, 0);
 		return;
 	}
 	memcpy(&program, payload, sizeof(program));
 	head = sizeof(program) + (size_t)program.ops * sizeof(*ops);
-	if (program.ops > WIRE_MAX_OPS || head > re->length ||
-	    program.data_length != re->length - head) {
+	if (program.ops > WIRE_MAX_OPS || head > length ||
+	    program.data_length != length - head) {
 		refuse(re, WIRE_E_SHAPE, 0);
 		return;
 	}
@@ -309,6 +526,22 @@ static void do_program(const struct wire_header *re, const unsigned char *payloa
 			return;
 		}
 	}
+	for (i = 0; i < stalls->left; i++) {
+		uint32_t op = stalls->next[i].op;
+
+		if (op >= program.ops || ops[op].kind != WIRE_OP_SYSCALL ||
+		    (i && op <= stalls->next[i - 1].op)) {
+			refuse(re, WIRE_E_SHAPE, i);
+			return;
+		}
+	}
+	if (stalls->left) {
+		error = open_userfaultfd();
+		if (error) {
+			refuse(re, WIRE_E_SYSTEM, error);
+			return;
+		}
+	}
 
 	reply.start = 0;
 	reply.end = 0;
@@ -317,9 +550,13 @@ static void do_program(const struct wire_header *re, const unsigned char *payloa
 
 		if (program.deadline_ms)
 			arm(program.deadline_ms, true);
-		run_op(&run, &ops[i], &results[i]);
+		error = run_op_stalled(&run, i, stalls);
 		if (program.deadline_ms)
 			arm(0, false);
+		if (error) {
+			refuse(re, WIRE_E_SYSTEM, error);
+			return;
+		}
 		if (alarms != before)
 			results[i].flags |= WIRE_R_DEADLINE;
 		if (reply.end > WIRE_MAX_PAYLOAD - sizeof(results)) {
@@ -332,6 +569,45 @@ static void do_program(const struct wire_header *re, const unsigned char *payloa
 	stream_add(&whole, results, program.ops * sizeof(*results));
 	stream_add(&whole, reply.bytes, reply.end);
 	send_frame(re, WIRE_T_RESULT, whole.bytes, whole.end);
+}
+
+static void do_program(const struct wire_header *re, const unsigned char *payload)
+{
+	struct stalls none = { 0 };
+
+	run_program(re, payload, re->length, &none);
+}
+
+static void do_stall(const struct wire_header *re, const unsigned char *payload)
+{
+	static struct wire_stall list[WIRE_MAX_OPS];
+	struct wire_stalls head;
+	struct stalls stalls;
+	size_t listed, whole;
+	uint32_t i, code;
+
+	if (re->length < sizeof(head)) {
+		refuse(re, WIRE_E_SHAPE, 0);
+		return;
+	}
+	memcpy(&head, payload, sizeof(head));
+	listed = sizeof(head) + (size_t)head.stalls * sizeof(*list);
+	if (head.stalls > WIRE_MAX_OPS || listed > re->length ||
+	    head.data_length > re->length - listed) {
+		refuse(re, WIRE_E_SHAPE, 0);
+		return;
+	}
+	memcpy(list, payload + sizeof(head), listed - sizeof(head));
+	for (i = 0; i < head.stalls; i++) {
+		code = check_stall(&list[i], head.data_length);
+		if (code) {
+			refuse(re, code, i);
+			return;
+		}
+	}
+	stalls = (struct stalls){ .next = list, .left = head.stalls, .data = payload + listed };
+	whole = listed + head.data_length;
+	run_program(re, payload + whole, re->length - whole, &stalls);
 }
 
 /* Sweeps. */
@@ -402,6 +678,25 @@ static unsigned char *shadow_of(const unsigned char *p)
 	return shadow + (p - arena);
 }
 
+static void changed(struct walk *w, const unsigned char *p, const unsigned char *at);
+
+/*
+ * What a call has written where a new layout goes would not be found any more;
+ * what it has written near the struct is told while the struct is still there.
+ */
+static void check_around(struct walk *w, const unsigned char *from, const unsigned char *to,
+			 const unsigned char *p, const unsigned char *end)
+{
+	const unsigned char *last = w->window + WINDOW;
+
+	if (from > p - NEAR)
+		from = p - NEAR < w->window ? w->window : p - NEAR;
+	if (to < end + NEAR)
+		to = end + NEAR > last ? last : end + NEAR;
+	if (vec_differs(from, shadow_of(from), to - from))
+		changed(w, p, from);
+}
+
 /*
  * Lay the struct out anew.  Only what the last layout and this one differ in
  * is written: a sweep over sizes does this once for each of them.
@@ -450,6 +745,7 @@ static void lay_out(struct walk *w)
 	if (old_p) {
 		from = old_p < w->p ? old_p : w->p;
 		to = old_end > w->p + extent ? old_end : w->p + extent;
+		check_around(w, from, to, old_p, old_end);
 	}
 	mirror = shadow_of(w->p);
 	known = s->template_length < extent ? s->template_length : extent;
@@ -497,6 +793,8 @@ static void flush_rows(struct walk *w)
 	w->rows.end = 0;
 }
 
+static void report_progress(struct walk *w);
+
 static void end_row(struct walk *w)
 {
 	if (!w->row.count && !(w->row.flags & WIRE_ROW_CANARY))
@@ -507,6 +805,25 @@ static void end_row(struct walk *w)
 	w->row.flags = 0;
 	if (w->rows.end >= ROWS_PER_FRAME * sizeof(w->row))
 		flush_rows(w);
+}
+
+/*
+ * What an accepted call's @after ops give, as one number.  Its own result is
+ * results[0] already.
+ */
+static uint64_t effect(struct run *run, const struct wire_op *after, uint32_t count)
+{
+	uint64_t hash = 0xcbf29ce484222325ull;
+	uint32_t i;
+
+	run->reply->end = 0;
+	for (i = 0; i < count; i++) {
+		struct wire_result *result = &run->results[i + 1];
+
+		run_op(run, &after[i], result);
+		hash = fnv(hash, &result->ret, sizeof(result->ret));
+	}
+	return fnv(hash, run->reply->bytes, run->reply->end);
 }
 
 /* One call at the walk's point. */
@@ -527,6 +844,9 @@ static void call_once(struct walk *w)
 	else
 		ret = raw_native(s->call.nr, w->args);
 
+	/* The host takes silence for a hang, and one loop may be all there is. */
+	if (!((uint32_t)w->done.calls % CALLS_BETWEEN_CLOCKS))
+		report_progress(w);
 	/* Nearly every call of a sweep is refused as the one before it was. */
 	changed = vec_differs(w->quick, shadow_of(w->quick), sizeof(vec));
 	if (!changed && w->row.count && ret == w->row.ret && is_error(ret) &&
@@ -547,15 +867,8 @@ static void call_once(struct walk *w)
 	} else if (s->after) {
 		w->results[0].ret = ret;
 		w->results[0].flags = 0;
-		w->data.end = 0;
 		row.flags |= WIRE_ROW_EFFECT;
-		row.effect = 0xcbf29ce484222325ull;
-		for (i = 0; i < s->after; i++) {
-			run_op(&w->run, &w->ops[s->before + i], &w->results[i + 1]);
-			row.effect = fnv(row.effect, &w->results[i + 1].ret,
-					 sizeof(w->results[i + 1].ret));
-		}
-		row.effect = fnv(row.effect, w->data.bytes, w->data.end);
+		row.effect = effect(&w->run, &w->ops[s->before], s->after);
 	}
 	w->done.calls++;
 
@@ -585,28 +898,35 @@ static void call_once(struct walk *w)
 	w->row = row;
 }
 
-/* Did any call since the last check write where it should not? */
-static void check_canaries(struct walk *w)
+/* Some byte from @at on is not what it should be: say where, seen from @p, and mend it. */
+static void changed(struct walk *w, const unsigned char *p, const unsigned char *at)
 {
-	unsigned char *mirror = shadow_of(w->window);
-	uint64_t at = 0;
+	while (*at == *shadow_of(at))
+		at++;
+	end_row(w);
+	w->row = (struct wire_row){
+		.first = w->done.calls,
+		.flags = WIRE_ROW_CANARY,
+		.written = at - p,
+	};
+	end_row(w);
+	memcpy(w->window, shadow_of(w->window), WINDOW);
+}
 
-	if (vec_differs(w->window, mirror, WINDOW)) {
-		while (w->window[at] == mirror[at])
-			at++;
-		end_row(w);
-		w->row = (struct wire_row){
-			.first = w->done.calls,
-			.flags = WIRE_ROW_CANARY,
-			.written = w->window + at - w->p,
-		};
-		end_row(w);
-		memcpy(w->window, mirror, WINDOW);
-	}
+static void report_progress(struct walk *w)
+{
 	if (now() - w->reported >= NSEC) {
 		w->reported = now();
 		send_frame(w->re, WIRE_T_PROGRESS, &w->done, sizeof(w->done));
 	}
+}
+
+/* Did any call since the last check write where it should not? */
+static void check_canaries(struct walk *w)
+{
+	if (vec_differs(w->window, shadow_of(w->window), WINDOW))
+		changed(w, w->p, w->window);
+	report_progress(w);
 }
 
 static void flip(struct walk *w, unsigned char bits)
@@ -631,8 +951,11 @@ static void walk_dims(struct walk *w, unsigned int depth)
 	uint64_t stop = d->stop;
 	uint64_t v;
 
-	if (d->kind == WIRE_DIM_TAIL)
+	if (d->kind == WIRE_DIM_TAIL) {
 		stop = w->s.place == WIRE_PLACE_SHORT ? w->extent : w->usize;
+		if (stop > w->extent)
+			stop = w->extent;
+	}
 	for (v = d->start; v < stop; v += d->step) {
 		switch (d->kind) {
 		case WIRE_DIM_USIZE:
@@ -706,6 +1029,10 @@ static uint32_t check_sweep(struct walk *w)
 		const struct wire_dim *d = &w->dim[i];
 		uint64_t limit;
 
+		/* One byte is flipped at a time, and the walk remembers one only. */
+		if ((byte && (d->kind == WIRE_DIM_BYTE || d->kind == WIRE_DIM_TAIL)) ||
+		    (bit && d->kind == WIRE_DIM_BIT))
+			return WIRE_E_SHAPE;
 		switch (d->kind) {
 		case WIRE_DIM_USIZE:
 		case WIRE_DIM_ARG:
@@ -738,7 +1065,8 @@ static uint32_t check_sweep(struct walk *w)
 		/* Laying out anew would forget the byte that is flipped. */
 		if (byte && (d->kind == WIRE_DIM_USIZE || d->kind == WIRE_DIM_SHIFT))
 			return WIRE_E_SHAPE;
-		if (d->kind == WIRE_DIM_ARG && s->call.arg_kind[d->index] != WIRE_A_LITERAL)
+		if ((d->kind == WIRE_DIM_ARG || d->kind == WIRE_DIM_ARG_BIT) &&
+		    s->call.arg_kind[d->index] != WIRE_A_LITERAL)
 			return WIRE_E_SHAPE;
 		if (d->kind == WIRE_DIM_BIT && !byte)
 			return WIRE_E_SHAPE;
@@ -754,7 +1082,9 @@ static uint32_t check_sweep(struct walk *w)
 			if (w->dim[i].kind == WIRE_DIM_BYTE)
 				reach = w->dim[i].stop;
 		}
-		if (most > REACH || (s->place >= WIRE_PLACE_END && reach))
+		if (s->place != WIRE_PLACE_END && s->place != WIRE_PLACE_SHORT)
+			reach = 0;
+		if (most > REACH || reach)
 			return WIRE_E_RANGE;
 	}
 	w->flips = byte && !bit;
@@ -835,7 +1165,7 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 	} else {
 		end_row(&w);
 		w.row = (struct wire_row){
-			.first = w.done.calls,
+			.first = w.done.calls++,
 			.count = 1,
 			.ret = caught,
 			.flags = WIRE_ROW_SIGNAL,
@@ -880,10 +1210,383 @@ static void do_loop(const struct wire_header *re, const unsigned char *payload)
 	for (i = 0; i < loop.count; i++) {
 		raw_native(loop.call.nr, args);
 		if (loop.poke_width == 4)
-			*(volatile uint32_t *)poke = loop.poke;
+			*(volatile unaligned_u32 *)poke = loop.poke;
 	}
 	done.nanoseconds = now() - done.nanoseconds;
 	send_frame(re, WIRE_T_DONE, &done, sizeof(done));
+}
+
+/* A race: two values in turn, by a second thread, while a call is made. */
+
+static struct {
+	int start[2], stopped[2];	/* pipes to the thread and back: a byte each time */
+	bool running;			/* the thread is there */
+	bool stop;
+	bool alone;			/* there is one CPU: nothing runs beside us */
+	unsigned char *at;
+	uint32_t width;			/* bytes */
+	uint64_t value[2];
+} flipped;
+
+/* One instruction, so that a reader gets the one value or the other. */
+static void store(unsigned char *at, uint32_t width, uint64_t value)
+{
+	switch (width) {
+	case 1:
+		*(volatile unsigned char *)at = value;
+		break;
+	case 2:
+		*(volatile unaligned_u16 *)at = value;
+		break;
+	case 4:
+		*(volatile unaligned_u32 *)at = value;
+		break;
+	case 8:
+		*(volatile unaligned_u64 *)at = value;
+		break;
+	}
+}
+
+static bool pass_byte(int fd)
+{
+	return write(fd, "", 1) == 1;
+}
+
+static bool take_byte(int fd)
+{
+	char byte;
+	ssize_t n;
+
+	do {
+		n = read(fd, &byte, 1);
+	} while (n < 0 && errno == EINTR);
+	return n == 1;
+}
+
+static void *flip_in_turn(void *unused)
+{
+	unsigned int turn = 0;
+
+	(void)unused;
+	while (take_byte(flipped.start[0])) {
+		while (!__atomic_load_n(&flipped.stop, __ATOMIC_ACQUIRE)) {
+			store(flipped.at, flipped.width, flipped.value[turn ^= 1]);
+			if (flipped.alone)
+				sched_yield();
+		}
+		if (!pass_byte(flipped.stopped[1]))
+			break;
+	}
+	return NULL;
+}
+
+/* Zero, or the errno. */
+static int start_flipping(void)
+{
+	int error;
+
+	if (!flipped.running) {
+		if (pipe2(flipped.start, O_CLOEXEC) || pipe2(flipped.stopped, O_CLOEXEC))
+			return errno;
+		error = start_thread(flip_in_turn);
+		if (error)
+			return error;
+		flipped.running = true;
+		flipped.alone = sysconf(_SC_NPROCESSORS_ONLN) == 1;
+	}
+	__atomic_store_n(&flipped.stop, false, __ATOMIC_RELEASE);
+	return pass_byte(flipped.start[1]) ? 0 : errno;
+}
+
+static void stop_flipping(void)
+{
+	__atomic_store_n(&flipped.stop, true, __ATOMIC_RELEASE);
+	take_byte(flipped.stopped[0]);
+}
+
+/* Zero, or the refusal's code. */
+static uint32_t check_race(const struct wire_race *r, const struct wire_op *ops)
+{
+	uint32_t i, code;
+
+	code = check_op(&r->call, 0, 0);
+	if (!code && r->call.kind != WIRE_OP_SYSCALL)
+		code = WIRE_E_SHAPE;
+	if (!code && ((r->width != 1 && r->width != 2 && r->width != 4 && r->width != 8) ||
+		      (r->poke_width != 0 && r->poke_width != 4)))
+		code = WIRE_E_SHAPE;
+	if (!code && (r->at > WIRE_ARENA - 8 || r->poke_offset > WIRE_ARENA - 8))
+		code = WIRE_E_RANGE;
+	for (i = 0; !code && i < r->after; i++) {
+		code = check_op(&ops[i], i + 1, 0);
+		if (!code && ops[i].kind == WIRE_OP_RESET)
+			code = WIRE_E_SHAPE;
+	}
+	return code;
+}
+
+static void race(const struct wire_race *r, const struct wire_op *ops, struct wire_done *done,
+		 struct wire_row *rows)
+{
+	static struct wire_result results[WIRE_MAX_AFTER + 1];
+	static struct stream data;
+	struct run run = { .data = (const unsigned char *)ops, .results = results, .reply = &data };
+	uint64_t args[6];
+	uint64_t call, i;
+
+	resolve(&r->call, NULL, args);
+	for (call = 0; call < r->count; call++) {
+		struct wire_row row = { .first = call, .count = 1 };
+		int before = alarms;
+		int64_t ret;
+
+		store(arena + r->poke_offset, r->poke_width, r->poke);
+		if (flipped.alone)
+			sched_yield();
+		fault_signal = 0;
+		if (r->call.entry == WIRE_ENTRY_INT80)
+			ret = raw_int80(r->call.nr, args);
+		else
+			ret = raw_native(r->call.nr, args);
+		if (fault_signal) {
+			row.flags |= WIRE_ROW_SIGNAL;
+			row.ret = fault_signal;
+		} else if (is_error(ret)) {
+			row.ret = ret;
+			if (ret == -EINTR && alarms != before)
+				row.flags |= WIRE_ROW_DEADLINE;
+		} else if (r->after) {
+			results[0] = (struct wire_result){ .ret = ret };
+			row.flags |= WIRE_ROW_EFFECT;
+			row.effect = effect(&run, ops, r->after);
+		}
+		done->calls++;
+		for (i = 0; i < done->rows; i++)
+			if (rows[i].ret == row.ret && rows[i].flags == row.flags &&
+			    rows[i].effect == row.effect)
+				break;
+		if (i < done->rows) {
+			rows[i].count++;
+			continue;
+		}
+		/* Outcomes beyond the table: as many rows of one call, and no more calls. */
+		rows[done->rows++] = row;
+		if (done->rows == WIRE_MAX_OUTCOMES)
+			return;
+	}
+}
+
+static void do_race(const struct wire_header *re, const unsigned char *payload)
+{
+	static struct wire_row rows[WIRE_MAX_OUTCOMES];
+	struct wire_op ops[WIRE_MAX_AFTER];
+	struct wire_race r;
+	struct wire_done done = { 0 };
+	sigjmp_buf here;
+	uint32_t code;
+	int error;
+
+	if (re->length < sizeof(r)) {
+		refuse(re, WIRE_E_SHAPE, 0);
+		return;
+	}
+	memcpy(&r, payload, sizeof(r));
+	if (r.after > WIRE_MAX_AFTER || re->length != sizeof(r) + r.after * sizeof(ops[0])) {
+		refuse(re, WIRE_E_SHAPE, 0);
+		return;
+	}
+	memcpy(ops, payload + sizeof(r), r.after * sizeof(ops[0]));
+	code = check_race(&r, ops);
+	if (code) {
+		refuse(re, code, 0);
+		return;
+	}
+	/* What the second thread may not write to would end it: better before. */
+	if (sigsetjmp(here, 0)) {
+		fault_target = NULL;
+		refuse(re, WIRE_E_SYSTEM, EFAULT);
+		return;
+	}
+	fault_target = &here;
+	store(arena + r.at, r.width, r.value[0]);
+	store(arena + r.poke_offset, r.poke_width, r.poke);
+	fault_target = NULL;
+
+	flipped.at = arena + r.at;
+	flipped.width = r.width;
+	memcpy(flipped.value, r.value, sizeof(flipped.value));
+	error = start_flipping();
+	if (error) {
+		refuse(re, WIRE_E_SYSTEM, error);
+		return;
+	}
+	done.nanoseconds = now();
+	if (r.deadline_ms)
+		arm(r.deadline_ms, true);
+	race(&r, ops, &done, rows);
+	arm(0, false);
+	done.nanoseconds = now() - done.nanoseconds;
+	stop_flipping();
+	send_frame(re, WIRE_T_ROWS, rows, done.rows * sizeof(rows[0]));
+	send_frame(re, WIRE_T_DONE, &done, sizeof(done));
+}
+
+/* A call as others see it: a child of ours makes it. */
+
+enum phase { BEFORE, DURING, AFTER };
+
+/* What the child says of itself: shared with it, since a filter may forbid a pipe. */
+struct report {
+	enum phase phase;
+	int error;			/* that it was to be watched failed with this */
+	int signal;
+	int64_t ret;
+};
+
+static void child(const struct wire_outside *o, const uint64_t *args,
+		  struct sock_filter *filter, volatile struct report *report)
+{
+	struct sock_fprog program = {
+		.len = o->filter_length / sizeof(*filter),
+		.filter = filter,
+	};
+	int64_t ret;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (o->trace && ptrace(PTRACE_TRACEME, 0, NULL, NULL)) {
+		report->error = errno;
+		_exit(0);
+	}
+	if (o->trace)
+		kill(getpid(), SIGSTOP);
+	if (o->filter_length &&
+	    (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))) {
+		report->error = errno;
+		_exit(0);
+	}
+	fault_signal = 0;
+	report->phase = DURING;
+	if (o->call.entry == WIRE_ENTRY_INT80)
+		ret = raw_int80(o->call.nr, args);
+	else
+		ret = raw_native(o->call.nr, args);
+	report->ret = ret;
+	report->signal = fault_signal;
+	report->phase = AFTER;
+	_exit(0);
+}
+
+/* Follow the child to its end; its stops during the call are kept. */
+static void watch(pid_t pid, const volatile struct report *report, struct wire_seen *seen,
+		  struct wire_stop *stops)
+{
+	const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
+	bool traced = false;
+	int before = alarms;
+	int status;
+
+	for (;;) {
+		int sig = 0;
+
+		if (alarms != before) {
+			seen->flags |= WIRE_R_DEADLINE;
+			kill(pid, SIGKILL);
+		}
+		if (waitpid(pid, &status, 0) != pid) {
+			if (errno == EINTR)
+				continue;
+			return;
+		}
+		if (!WIFSTOPPED(status))
+			break;
+		if (!traced) {
+			/* The SIGSTOP that it sent itself. */
+			ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)options);
+			traced = true;
+		} else if (WSTOPSIG(status) != (SIGTRAP | 0x80)) {
+			sig = WSTOPSIG(status);
+		} else if (report->phase == DURING && seen->stops < WIRE_MAX_STOPS) {
+			struct wire_stop *stop = &stops[seen->stops++];
+			long length = ptrace(PTRACE_GET_SYSCALL_INFO, pid,
+					     (void *)sizeof(stop->info), stop->info);
+
+			stop->length = length < 0 ? 0 : length;
+		}
+		ptrace(PTRACE_SYSCALL, pid, NULL, (void *)(long)sig);
+	}
+	seen->status = status;
+}
+
+static void do_outside(const struct wire_header *re, const unsigned char *payload)
+{
+	static struct sock_filter filter[WIRE_MAX_PAYLOAD / sizeof(struct sock_filter)];
+	static struct wire_stop stops[WIRE_MAX_STOPS];
+	static struct stream whole;
+	struct wire_outside o;
+	struct wire_seen seen = { 0 };
+	struct report *report;
+	uint32_t code;
+	int error = 0;
+	pid_t pid;
+
+	if (re->length < sizeof(o)) {
+		refuse(re, WIRE_E_SHAPE, 0);
+		return;
+	}
+	memcpy(&o, payload, sizeof(o));
+	if (o.trace > 1 || o.filter_length != re->length - sizeof(o) ||
+	    o.filter_length % sizeof(filter[0]) ||
+	    o.filter_length / sizeof(filter[0]) > BPF_MAXINSNS) {
+		refuse(re, WIRE_E_SHAPE, 0);
+		return;
+	}
+	code = check_op(&o.call, 0, 0);
+	if (!code && o.call.kind != WIRE_OP_SYSCALL)
+		code = WIRE_E_SHAPE;
+	if (code) {
+		refuse(re, code, 0);
+		return;
+	}
+	memcpy(filter, payload + sizeof(o), o.filter_length);
+	memset(stops, 0, sizeof(stops));
+	report = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (report == MAP_FAILED) {
+		refuse(re, WIRE_E_SYSTEM, errno);
+		return;
+	}
+	resolve(&o.call, NULL, seen.arg);
+	pid = fork();
+	if (pid == 0)
+		child(&o, seen.arg, filter, report);
+	if (pid > 0) {
+		if (o.deadline_ms)
+			arm(o.deadline_ms, true);
+		watch(pid, report, &seen, stops);
+		arm(0, false);
+		error = report->error;
+	} else {
+		error = errno;
+	}
+	if (report->phase == AFTER) {
+		seen.ret = report->ret;
+		if (report->signal) {
+			seen.flags |= WIRE_R_SIGNAL;
+			seen.ret = report->signal;
+		}
+	} else {
+		seen.flags |= WIRE_R_ENDED;
+	}
+	munmap(report, PAGE);
+	if (error) {
+		refuse(re, WIRE_E_SYSTEM, error);
+		return;
+	}
+	whole.start = 0;
+	whole.end = 0;
+	stream_add(&whole, &seen, sizeof(seen));
+	stream_add(&whole, stops, seen.stops * sizeof(stops[0]));
+	send_frame(re, WIRE_T_SEEN, whole.bytes, whole.end);
 }
 
 int main(int argc, char **argv)
@@ -932,6 +1635,12 @@ int main(int argc, char **argv)
 				do_sweep(&header, payload);
 			else if (header.type == WIRE_T_LOOP)
 				do_loop(&header, payload);
+			else if (header.type == WIRE_T_STALL)
+				do_stall(&header, payload);
+			else if (header.type == WIRE_T_RACE)
+				do_race(&header, payload);
+			else if (header.type == WIRE_T_OUTSIDE)
+				do_outside(&header, payload);
 			else
 				refuse(&header, WIRE_E_TYPE, header.type);
 			break;

@@ -56,12 +56,16 @@ struct wire_header {
 #define WIRE_T_PROGRAM 64	/* struct wire_program, ops, data */
 #define WIRE_T_SWEEP 65		/* struct wire_sweep, dims, ops, data */
 #define WIRE_T_LOOP 66		/* struct wire_loop: the bare loop, for comparison */
+#define WIRE_T_STALL 67		/* struct wire_stalls, wire_stall's, data, a program */
+#define WIRE_T_RACE 68		/* struct wire_race, ops */
+#define WIRE_T_OUTSIDE 69	/* struct wire_outside, data */
 
 /* Caller, to the host. */
 #define WIRE_T_RESULT 96	/* struct wire_result for each op, then data */
 #define WIRE_T_ROWS 97		/* struct wire_row's, more follow */
 #define WIRE_T_PROGRESS 98	/* struct wire_done, more follow */
 #define WIRE_T_DONE 99		/* struct wire_done, the sweep's end */
+#define WIRE_T_SEEN 100		/* struct wire_seen, wire_stop's */
 
 /* Anybody: the frame was refused.  struct wire_refusal. */
 #define WIRE_T_REFUSED 127
@@ -139,6 +143,8 @@ struct wire_program {
 #define WIRE_R_SKIPPED 1	/* an op that it depends on had failed */
 #define WIRE_R_SIGNAL 2		/* ended by a signal; ret is its number */
 #define WIRE_R_DEADLINE 4	/* the deadline passed while it ran */
+#define WIRE_R_STALLED 8	/* it met the absent page, and the change was made */
+#define WIRE_R_ENDED 16		/* its process ended before it returned */
 
 struct wire_result {
 	int64_t ret;		/* rax, or eax with its sign, as the kernel left it */
@@ -232,6 +238,78 @@ struct wire_loop {
 	uint32_t poke_width;	/* bytes: 4, or 0 for no store */
 	uint32_t poke;
 	uint32_t reserved;
+};
+
+/*
+ * WIRE_T_STALL: a program, some of whose calls meet a page of the arena that
+ * is not there.  The kernel's fault is held by userfaultfd(2) while a second
+ * thread changes bytes in another page; then the page is supplied and the call
+ * goes on.  Answered as a program is; WIRE_R_STALLED tells which calls met
+ * their page.  The stalls stand in the order of the ops that they are for.
+ */
+struct wire_stalls {
+	uint32_t stalls;
+	uint32_t data_length;	/* of the stalls' own data area, bytes */
+};
+
+struct wire_stall {
+	uint32_t op;		/* index of a WIRE_OP_SYSCALL in the program */
+	uint32_t page;		/* offset in the arena of the page, a multiple of 4096 */
+	uint32_t page_start;	/* of its bytes in it; what is left of it is zero */
+	uint32_t page_offset;	/* of its bytes in the data area */
+	uint32_t page_length;
+	uint32_t change;	/* offset in the arena of the bytes that change */
+	uint32_t change_offset;	/* in the data area: what they change to */
+	uint32_t change_length;
+};
+
+/*
+ * WIRE_T_RACE: the same call `count` times while a second thread stores two
+ * values in turn.  Answered with WIRE_T_ROWS, one for each distinct outcome,
+ * with the first call that had it and how many had, and WIRE_T_DONE.
+ */
+#define WIRE_MAX_OUTCOMES 64
+
+struct wire_race {
+	struct wire_op call;
+	uint64_t count;
+	uint64_t value[2];
+	uint32_t at;		/* offset in the arena of what alternates */
+	uint32_t width;		/* bytes: 1, 2, 4 or 8 */
+	uint32_t poke_offset;	/* in the arena; as in wire_loop, before each call */
+	uint32_t poke_width;	/* bytes: 4, or 0 for no store */
+	uint32_t poke;
+	uint32_t after;		/* ops after a call that succeeded; they have no data */
+	uint32_t deadline_ms;	/* for each call; 0: none */
+	uint32_t reserved;
+};
+
+/*
+ * WIRE_T_OUTSIDE: one call, made by a child of the caller's that is watched:
+ * behind a seccomp filter, by a tracer, or both.
+ */
+#define WIRE_MAX_STOPS 8
+
+struct wire_outside {
+	struct wire_op call;
+	uint32_t trace;		/* 1: by PTRACE_SYSCALL, every stop of the call is shown */
+	uint32_t filter_length;	/* bytes of struct sock_filter's, which follow; 0: no filter */
+	uint32_t deadline_ms;	/* for the child; 0: none */
+	uint32_t reserved;
+};
+
+struct wire_seen {
+	int64_t ret;		/* as in wire_result; 0 with WIRE_R_ENDED */
+	uint64_t arg[6];	/* the registers as they were set, addresses too */
+	uint32_t flags;		/* WIRE_R_* */
+	uint32_t status;	/* of the child, as waitpid() gives it */
+	uint32_t stops;
+	uint32_t reserved;
+};
+
+struct wire_stop {
+	uint64_t length;	/* bytes that the kernel has, as PTRACE_GET_SYSCALL_INFO says */
+	unsigned char info[88];	/* struct ptrace_syscall_info */
 };
 
 #endif /* WIRE_H */

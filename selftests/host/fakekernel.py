@@ -99,9 +99,10 @@ class Called:
 
 @dataclasses.dataclass(frozen=True)
 class Descriptor:
-    """An answer: the caller gets a descriptor of its own for this one."""
+    """An answer: the caller gets a descriptor of its own for this one, which is closed."""
 
     fd: int
+    cloexec: bool = False
 
 
 Answer = Callable[[Called], int | Descriptor]
@@ -170,7 +171,7 @@ class FakeKernel:
             self.calls += 1
             try:
                 result = self.answer(Called(number=nr, arch=arch, args=tuple(args)))
-            except BaseException as exc:  # noqa: BLE001 - shown by the test's thread
+            except BaseException as exc:  # close() raises it
                 self.broken = exc
                 result = -errno.EIO
             with contextlib.suppress(FileNotFoundError):  # a signal ended the wait
@@ -179,7 +180,8 @@ class FakeKernel:
     def _reply(self, ident: int, result: int | Descriptor) -> None:
         if isinstance(result, Descriptor):
             try:
-                raw = ADDFD.pack(ident, ADDFD_FLAG_SEND, result.fd, 0, 0)
+                flags = os.O_CLOEXEC if result.cloexec else 0
+                raw = ADDFD.pack(ident, ADDFD_FLAG_SEND, result.fd, 0, flags)
                 fcntl.ioctl(self._listener, NOTIF_ADDFD, raw)
             finally:
                 os.close(result.fd)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""xyzzy(2) once more, after its man page and not after the contract, with faults to choose from.
+
+It answers in a caller's stead (fakekernel.py), so that sweeps, single calls
+and their comparison with the model run from end to end on any machine, and so
+that a fault can be put into "the kernel" by its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from pathlib import Path
+
+from fakekernel import NUMBER, Called, Descriptor, FakeKernel
+
+from harness.contract import Contract, Version
+from harness.interfaces import xyzzy
+
+VER0 = 24
+PAGE = 4096
+CLOEXEC, NONBLOCK = 1, 2
+SECOND = 1_000_000_000  # ns
+
+#: A fault's name, and what it is.
+FAULTS = {
+    "min-too-low": "VER0 - 1 is taken",
+    "ver0-refused": "a size of VER0 itself is refused",
+    "page-refused": "a size of exactly a page is refused",
+    "no-upper-bound": "sizes beyond a page are taken",
+    "zero-refused": "a size of 0 is refused",
+    "tail-late": "the byte at ksize is not looked at",
+    "tail-early": "the last byte is not looked at",
+    "tail-beyond": "one byte behind the struct is looked at",
+    "tail-unchecked": "no trailing byte is looked at",
+    "tail-einval": "a trailing byte is EINVAL",
+    "no-zero-fill": "what the caller leaves out is not zero",
+    "copies-ksize": "ksize bytes are copied, however few there are",
+    "only-versions": "sizes between versions are refused",
+    "no-write-back": "the size is not written on E2BIG",
+    "wrong-write-back": "VER0 + 4 is written",
+    "write-back-always": "the size is written on success, too",
+    "write-back-einval": "the size is written on EINVAL, too",
+    "wide-write-back": "eight bytes are written where the size has four",
+    "writes-behind": "a byte behind the struct is written on E2BIG",
+    "writes-before": "a byte before the struct is written on success",
+    "writes-param": "the last byte of param_3 is written on success",
+    "bit-let-through": "bit 7 of the flags is taken",
+    "flags-64": "the upper half of the flags' register is looked at",
+    "flags-late": "unknown flags are found after the size",
+    "p1-unchecked": "unknown bits of param_1 are taken",
+    "p1-bit-31": "bit 31 of param_1 is taken",
+    "delay-unbounded": "a delay above a second is taken",
+    "fault-e2big": "a hole in the tail is E2BIG",
+    "nonzero-before-hole": "a hole in the tail is found before a nonzero byte",
+    "cloexec-inverted": "close-on-exec is set where it was not asked for, and only there",
+    "size-of-24": "the record's size field is ksize",
+}
+
+
+#: The struct as a newer kernel has it, with one more member.
+NEWER = dataclasses.replace(
+    xyzzy.CONTRACT,
+    versions=(*xyzzy.CONTRACT.versions, Version(name="VER1", size=32)),
+    declaration=xyzzy.CONTRACT.declaration.replace(
+        "param_3;", "param_3;\n            __aligned_u64 param_4;"
+    ),
+)
+
+
+def headers(where: Path, contract: Contract) -> Path:
+    """An include directory with linux/xyzzy.h, and the call's number for every ABI."""
+    (where / "linux").mkdir(parents=True)
+    (where / "asm").mkdir()
+    sizes = "".join(
+        f"#define XYZZY_PARAMS_SIZE_{one.name} {one.size}\n" for one in contract.versions
+    )
+    (where / "linux" / "xyzzy.h").write_text(
+        f"#include <linux/types.h>\n{contract.declaration}\n{sizes}"
+        "#define XYZZY_CLOEXEC 1\n#define XYZZY_NONBLOCK 2\n"
+        "#define XYZZY_P1_URGENT 1\n#define XYZZY_P1_TEST 2\n"
+    )
+    (where / "asm" / "unistd.h").write_text(
+        "#include_next <asm/unistd.h>\n"
+        "#if defined(__x86_64__) && defined(__ILP32__)\n"
+        f"#define __NR_xyzzy ({NUMBER} | 0x40000000)\n"
+        "#else\n"
+        f"#define __NR_xyzzy {NUMBER}\n"
+        "#endif\n"
+    )
+    return where
+
+
+@dataclasses.dataclass
+class FakeXyzzy:
+    """The kernel's side: assign it to a FakeKernel's ``answer``."""
+
+    kernel: FakeKernel
+    fault: str = ""
+    ksize: int = 24
+
+    def __post_init__(self) -> None:
+        assert not self.fault or self.fault in FAULTS
+
+    def has(self, *faults: str) -> bool:
+        return self.fault in faults
+
+    def __call__(self, call: Called) -> int | Descriptor:
+        pointer, flags = call.args[0], call.args[1]
+        number = self._flags(flags)
+        if number and not self.has("flags-late"):
+            return -number
+        raw = self.kernel.read(pointer, 4)
+        if len(raw) < 4:
+            return -errno.EFAULT
+        size = int.from_bytes(raw, "little")
+        if size == 0 and not self.has("zero-refused"):
+            size = VER0
+        number = self._size(pointer, size) or number or self._tail(pointer, size)
+        if number:
+            self._write_back(pointer, number)
+            return -number
+        return self._accept(pointer, size, flags)
+
+    def _flags(self, flags: int) -> int:
+        known = CLOEXEC | NONBLOCK | (1 << 7 if self.has("bit-let-through") else 0)
+        if not self.has("flags-64"):
+            flags &= 0xFFFFFFFF
+        return errno.EINVAL if flags & ~known else 0
+
+    def _size(self, pointer: int, size: int) -> int:
+        least = VER0 - self.has("min-too-low") + self.has("ver0-refused")
+        most = 1 << 32 if self.has("no-upper-bound") else PAGE - self.has("page-refused")
+        if not least <= size <= most:
+            return errno.E2BIG
+        if self.has("only-versions") and size < self.ksize and size != VER0:
+            return errno.E2BIG
+        return 0
+
+    def _tail(self, pointer: int, size: int) -> int:
+        start = self.ksize + self.has("tail-late")
+        stop = min(size, 3 * PAGE) - self.has("tail-early") + self.has("tail-beyond")
+        if size <= self.ksize or stop <= start or self.has("tail-unchecked"):
+            return 0
+        tail = self.kernel.read(pointer + start, stop - start)
+        short = len(tail) < stop - start
+        if short and self.has("nonzero-before-hole"):
+            return errno.EFAULT
+        if tail.strip(b"\0"):
+            return errno.EINVAL if self.has("tail-einval") else errno.E2BIG
+        return (errno.E2BIG if self.has("fault-e2big") else errno.EFAULT) if short else 0
+
+    def _write_back(self, pointer: int, number: int) -> None:
+        wanted = number == errno.E2BIG or self.has("write-back-einval")
+        if wanted and not self.has("no-write-back"):
+            value = VER0 + 4 if self.has("wrong-write-back") else self.ksize
+            self.kernel.write(
+                pointer, value.to_bytes(8 if self.has("wide-write-back") else 4, "little")
+            )
+        if self.has("writes-behind"):
+            self.kernel.write(pointer + 128, b"\xee")
+
+    def _accept(self, pointer: int, size: int, flags: int) -> int | Descriptor:
+        count = self.ksize if self.has("copies-ksize") else min(size, self.ksize)
+        data = self.kernel.read(pointer, count)
+        if len(data) < count:
+            return -errno.EFAULT
+        filler = b"\xaa" if self.has("no-zero-fill") else b"\0"
+        data = data.ljust(self.ksize, filler)
+        kept = self.ksize if self.has("size-of-24") else size
+        data = kept.to_bytes(4, "little") + data[4:]
+        param_1 = int.from_bytes(data[4:8], "little")
+        known = 3 | (1 << 31 if self.has("p1-bit-31") else 0)
+        wrong = param_1 & ~known and not self.has("p1-unchecked")
+        late = int.from_bytes(data[16:24], "little") > SECOND and not self.has("delay-unbounded")
+        if wrong or late:
+            self._write_back(pointer, errno.EINVAL)
+            return -errno.EINVAL
+        if self.has("write-back-always"):
+            self.kernel.write(pointer, self.ksize.to_bytes(4, "little"))
+        if self.has("writes-before"):
+            self.kernel.write(pointer - 3, b"\xee")
+        if self.has("writes-param"):
+            self.kernel.write(pointer + 23, b"\xee")
+        reading, writing = os.pipe2(os.O_NONBLOCK if flags & NONBLOCK else 0)
+        os.write(writing, data)
+        os.close(writing)
+        return Descriptor(reading, cloexec=bool(flags & CLOEXEC) != self.has("cloexec-inverted"))

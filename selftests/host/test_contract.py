@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""harness.contract: nonsense is refused when it is written, with what is wrong about it."""
+
+from __future__ import annotations
+
+import dataclasses
+from errno import E2BIG, EINVAL
+
+import pytest
+
+from harness.contract import (
+    PAGE,
+    AtMost,
+    Contract,
+    Copy,
+    Descriptor,
+    FetchSize,
+    Flags,
+    Nothing,
+    OnlyWith,
+    Pointer,
+    ReadBack,
+    SizeArg,
+    SizeBounds,
+    SizeField,
+    SizeIoctl,
+    SizeValue,
+    Tail,
+    UnknownBits,
+    UnknownFlags,
+    Value,
+    Version,
+)
+from harness.interfaces import xyzzy
+from vm.errors import UserError
+
+FETCH, COPY = FetchSize(), Copy()
+BOUNDS = SizeBounds(minimum=24, maximum=PAGE, too_small=E2BIG, too_big=E2BIG)
+TAIL = Tail(errno=E2BIG)
+BITS = UnknownBits(field="param_1", known={"A": 1})
+FLAGS = Flags(known={"CLOEXEC": 1, "OTHER": 6})
+V0, V1 = Version(name="VER0", size=24), Version(name="VER1", size=32)
+
+#: One of each size's kind that makes sense; every row below changes one thing of one of them.
+IN_STRUCT = dataclasses.replace(
+    xyzzy.CONTRACT,
+    versions=(V0, V1),
+    args=(Pointer(), FLAGS),
+    checks=(UnknownFlags(arg=1), FETCH, BOUNDS, TAIL, COPY, BITS),
+    effect=Nothing(),
+)
+AS_ARGUMENT = dataclasses.replace(
+    IN_STRUCT,
+    size=SizeArg(arg=1),
+    args=(Pointer(), SizeValue(), FLAGS),
+    checks=(UnknownFlags(arg=2), BOUNDS, TAIL, COPY, BITS),
+)
+IN_IOCTL = dataclasses.replace(
+    AS_ARGUMENT,
+    size=SizeIoctl(),
+    args=(Value(value=3), SizeValue(base=0xC000_0000), Pointer()),
+    checks=(BOUNDS, TAIL, COPY),
+)
+
+
+def test_what_makes_sense_is_taken() -> None:
+    for made in (IN_STRUCT, AS_ARGUMENT, IN_IOCTL, xyzzy.CONTRACT):
+        assert dataclasses.replace(made) == made
+
+
+def bounds(**changes: int | None) -> SizeBounds:
+    return dataclasses.replace(BOUNDS, **changes)  # type: ignore[arg-type]
+
+
+#: What is changed, and the words with which it must be refused.  Each rule once.
+NONSENSE: dict[str, tuple[Contract, dict[str, object], str]] = {
+    "no version": (IN_STRUCT, {"versions": ()}, "it has no version"),
+    "no pointer": (IN_STRUCT, {"args": (FLAGS, FLAGS)}, "exactly one argument must be the pointer"),
+    "two pointers": (IN_STRUCT, {"args": (Pointer(), FLAGS, Pointer())}, "exactly one argument"),
+    "seven arguments": (
+        IN_STRUCT,
+        {"args": (Pointer(), FLAGS, *[Value(value=0)] * 5)},
+        "7 arguments: a system call has 6 at most",
+    ),
+    "no bounds": (
+        IN_STRUCT,
+        {"checks": (FETCH, TAIL, COPY)},
+        "SizeBounds must stand once among the checks",
+    ),
+    "no tail": (IN_STRUCT, {"checks": (FETCH, BOUNDS, COPY)}, "Tail must stand once"),
+    "no copy": (IN_STRUCT, {"checks": (FETCH, BOUNDS, TAIL)}, "Copy must stand once"),
+    "two tails": (IN_STRUCT, {"checks": (FETCH, BOUNDS, TAIL, TAIL, COPY)}, "Tail must stand once"),
+    "size never fetched": (
+        IN_STRUCT,
+        {"checks": (BOUNDS, TAIL, COPY)},
+        "FetchSize must stand once among the checks",
+    ),
+    "size fetched that is an argument": (
+        AS_ARGUMENT,
+        {"checks": (FETCH, BOUNDS, TAIL, COPY)},
+        "FetchSize must stand not among the checks",
+    ),
+    "no size argument": (
+        AS_ARGUMENT,
+        {"args": (Pointer(), FLAGS, FLAGS)},
+        r"the size is in arguments \[\], and should be in \[1\]",
+    ),
+    "another size argument": (
+        AS_ARGUMENT,
+        {"size": SizeArg(arg=2)},
+        r"the size is in arguments \[1\], and should be in \[2\]",
+    ),
+    "two size arguments": (
+        AS_ARGUMENT,
+        {"args": (Pointer(), SizeValue(), FLAGS, SizeValue())},
+        r"the size is in arguments \[1, 3\]",
+    ),
+    "a size argument beside a size field": (
+        IN_STRUCT,
+        {"args": (Pointer(), FLAGS, SizeValue())},
+        r"the size is in arguments \[2\], and should be in \[\]",
+    ),
+    "no ioctl number": (
+        IN_IOCTL,
+        {"args": (Value(value=3), Value(value=4), Pointer())},
+        r"the size is in arguments \[\], and should be in \[1\]",
+    ),
+    "a record of a size that is not in the struct": (
+        AS_ARGUMENT,
+        {"effect": ReadBack()},
+        "ReadBack shows a size field, and the struct has none",
+    ),
+    "versions that shrink": (
+        IN_STRUCT,
+        {"versions": (V1, V0), "checks": (FETCH, bounds(minimum=16), TAIL, COPY)},
+        r"the versions' sizes do not grow: \[32, 24\]",
+    ),
+    "versions of one size": (
+        IN_STRUCT,
+        {"versions": (V0, Version(name="VER1", size=24))},
+        "the versions' sizes do not grow",
+    ),
+    "a first version that is too small": (
+        IN_STRUCT,
+        {"checks": (FETCH, bounds(minimum=25), TAIL, COPY), "zero_means": None},
+        "minimum 25 refuses VER0",
+    ),
+    "a last version that is too large": (
+        IN_STRUCT,
+        {"checks": (FETCH, bounds(maximum=31), TAIL, COPY)},
+        "maximum 31 refuses VER1",
+    ),
+    "a zero that is too small": (
+        IN_STRUCT,
+        {"zero_means": 23},
+        "size 0 means 23, which is refused",
+    ),
+    "a zero that is too large": (
+        IN_STRUCT,
+        {"zero_means": PAGE + 1},
+        "size 0 means 4097, which is refused",
+    ),
+    "bounds before the size": (
+        IN_STRUCT,
+        {"checks": (BOUNDS, FETCH, TAIL, COPY)},
+        "the size is fetched, then bounded, then used for the copy",
+    ),
+    "a copy before the bounds": (
+        IN_STRUCT,
+        {"checks": (FETCH, TAIL, COPY, BOUNDS)},
+        "the size is fetched, then bounded, then used for the copy",
+    ),
+    "a tail before the size": (
+        IN_STRUCT,
+        {"checks": (TAIL, FETCH, BOUNDS, COPY)},
+        "the tail begins where nobody knows yet that it does",
+    ),
+    "flags in the pointer": (
+        IN_STRUCT,
+        {"checks": (UnknownFlags(arg=0), FETCH, BOUNDS, TAIL, COPY)},
+        "argument 0 carries no flags",
+    ),
+    "flags in no argument": (
+        IN_STRUCT,
+        {"checks": (UnknownFlags(arg=2), FETCH, BOUNDS, TAIL, COPY)},
+        "argument 2 carries no flags",
+    ),
+    "flags in an argument from behind": (
+        IN_STRUCT,
+        {"checks": (UnknownFlags(arg=-1), FETCH, BOUNDS, TAIL, COPY)},
+        "argument -1 carries no flags",
+    ),
+    "bits before the copy": (
+        IN_STRUCT,
+        {"checks": (FETCH, BOUNDS, TAIL, BITS, COPY)},
+        "param_1 is judged before it is copied",
+    ),
+    "a limit before the copy": (
+        IN_STRUCT,
+        {"checks": (AtMost(field="param_3", maximum=5), FETCH, BOUNDS, TAIL, COPY)},
+        "param_3 is judged before it is copied",
+    ),
+    "a pair before the copy": (
+        IN_STRUCT,
+        {"checks": (FETCH, OnlyWith(field="a", other="b", bits=1), BOUNDS, TAIL, COPY)},
+        "a is judged before it is copied",
+    ),
+    "a record of another size": (
+        IN_STRUCT,
+        {"effect": ReadBack(size_holds="mine")},
+        "size_holds is 'mine', not usize or ksize",
+    ),
+    "close-on-exec by an unknown flag": (
+        IN_STRUCT,
+        {"effect": Descriptor(cloexec=(1, 8))},
+        "the effect has a flag 0x8 that argument 1 does not know",
+    ),
+    "close-on-exec by the pointer": (
+        IN_STRUCT,
+        {"effect": ReadBack(cloexec=(0, 1))},
+        "the effect has a flag 0x1 that argument 0 does not know",
+    ),
+    "nonblocking by an unknown flag": (
+        IN_STRUCT,
+        {"effect": ReadBack(cloexec=(1, 1), nonblock=(1, 16))},
+        "the effect has a flag 0x10 that argument 1 does not know",
+    ),
+}
+
+
+@pytest.mark.parametrize(("base", "changes", "words"), NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_is_refused_with_what_is_wrong(
+    base: Contract, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UserError, match=f"^contract xyzzy: {words}") as caught:
+        dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 2
+
+
+# What tests ask of a contract.
+
+
+def test_masks() -> None:
+    assert FLAGS.mask == 7
+    assert UnknownBits(field="a").mask == 0
+    assert UnknownBits(field="a", known={"A": 1, "B": 1 << 31}).mask == 0x8000_0001
+    assert Flags(known={"A": 1 << 63}, width=64).mask == 1 << 63
+
+
+def test_where_things_are() -> None:
+    assert (IN_STRUCT.pointer, AS_ARGUMENT.pointer, IN_IOCTL.pointer) == (0, 0, 2)
+    assert (IN_STRUCT.flags_args, AS_ARGUMENT.flags_args, IN_IOCTL.flags_args) == ((1,), (2,), ())
+    assert (IN_STRUCT.field_end, AS_ARGUMENT.field_end, IN_IOCTL.field_end) == (4, 0, 0)
+    at_four = dataclasses.replace(IN_STRUCT, size=SizeField(field="size", offset=4, width=8))
+    assert at_four.field_end == 12
+    assert IN_STRUCT.bounds is BOUNDS
+    assert IN_STRUCT.tail is TAIL
+    assert IN_STRUCT.flags(1) is FLAGS
+    assert Flags(known={}).errno == EINVAL
+
+
+def test_an_argument_without_flags_is_the_user_s_mistake() -> None:
+    with pytest.raises(UserError, match="contract xyzzy: argument 0 carries no flags"):
+        IN_STRUCT.flags(0)
+
+
+def test_the_version_of_a_kernel() -> None:
+    assert IN_STRUCT.version_of(24) is V0
+    assert IN_STRUCT.version_of(32) is V1
+    with pytest.raises(UserError, match="this kernel's struct is 40 bytes") as caught:
+        IN_STRUCT.version_of(40)
+    assert caught.value.hint == "the contract knows VER0 = 24, VER1 = 32"
+
+
+def test_the_sample_is_what_its_man_page_says() -> None:
+    """xyzzy(2), typed once more."""
+    made = xyzzy.CONTRACT
+    assert [(one.name, one.size) for one in made.versions] == [("VER0", 24)]
+    assert made.zero_means == 24
+    assert made.flags(1).known == {"XYZZY_CLOEXEC": 1, "XYZZY_NONBLOCK": 2}
+    assert [type(check).__name__ for check in made.checks] == [
+        *("UnknownFlags", "FetchSize", "SizeBounds", "Tail", "Copy", "UnknownBits", "AtMost"),
+    ]

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""harness.interface and the battery from end to end, on kernels that a test can break.
+
+xyzzy() is played by fakexyzzy.py in a live caller; sched_setattr() is this
+machine's own.  Model, sweeps, single calls and their comparison must find
+nothing wrong with what is right, and each fault must be found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+from collections.abc import Iterator, Mapping
+
+import fakekernel
+import fakexyzzy
+import hosttarget
+import pytest
+from fakekernel import FakeKernel
+from fakexyzzy import FakeXyzzy
+
+from harness import sweep
+from harness.abi import ABI
+from harness.battery import BATTERY, Item, Level
+from harness.contract import (
+    PAGE,
+    Contract,
+    Copy,
+    FetchSize,
+    Flags,
+    Nothing,
+    Pointer,
+    SizeBounds,
+    SizeField,
+    Tail,
+    UnknownBits,
+    UnknownFlags,
+    Value,
+    Version,
+)
+from harness.findings import ContractBrokenError
+from harness.interface import Interface
+from harness.interfaces import xyzzy
+from harness.layout import Compiler
+from harness.sweep import Dim, Kind, Place, Sweep
+from harness.target import Target
+
+#: Items that compare one ABI's calls with another's: here one caller alone is answered for.
+OTHER_ABIS = {"the-same-through-every-way"}
+#: Items that are not about calls, or want a real kernel's image.
+NO_CALLS = {"declaration-and-the-kernels-own"}
+#: Items with tens of thousands of calls: when a fault is looked for, they come last.
+SLOW = ("every-size", "trailing-bits", "other-ways-into-the-kernel")
+
+
+#: xyzzy(2) as it is, and with one version more, so that there are sizes between two.
+CONTRACTS = {24: xyzzy.CONTRACT, 32: fakexyzzy.NEWER}
+
+Compilers = Mapping[int, Compiler]
+
+
+@pytest.fixture(scope="module")
+def compilers(tmp_path_factory: pytest.TempPathFactory) -> Compilers:
+    """With the headers of a kernel of each size."""
+    where = tmp_path_factory.mktemp("include")
+    return {
+        ksize: Compiler(headers=fakexyzzy.headers(where / str(ksize), contract))
+        for ksize, contract in CONTRACTS.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Rig:
+    """xyzzy() in a live caller, and the kernel that plays it."""
+
+    kernel: FakeKernel
+    interface: Interface
+
+    def breaks(self, fault: str) -> Interface:
+        """The interface, on a kernel with that fault."""
+        self.kernel.answer = FakeXyzzy(self.kernel, fault=fault, ksize=self.interface.ksize)
+        return self.interface
+
+
+@contextlib.contextmanager
+def rigged(
+    target: Target, one: ABI, compilers: Compilers, *, ksize: int = 24, fault: str = ""
+) -> Iterator[Rig]:
+    with fakekernel.fake_kernel(target, one) as kernel:
+        made = Interface(CONTRACTS[ksize], one, compiler=compilers[ksize], target=target)
+        rig = Rig(kernel, made)
+        rig.breaks(fault)
+        yield rig
+
+
+@pytest.fixture(name="rig")
+def _rig(local: Target, here: ABI, compilers: Compilers) -> Iterator[Rig]:
+    with rigged(local, here, compilers) as rig:
+        yield rig
+
+
+def items(here: ABI) -> list[Item]:
+    """What of the battery can be run on a fake kernel, in order of cost."""
+    found = [
+        item
+        for item in BATTERY
+        if item.unless(xyzzy.CONTRACT, here) is None and item.name not in OTHER_ABIS | NO_CALLS
+    ]
+    assert len(found) > 10
+    return sorted(found, key=lambda item: SLOW.index(item.name) if item.name in SLOW else -1)
+
+
+def test_a_kernel_that_is_right_passes(local: Target, here: ABI, compilers: Compilers) -> None:
+    """The battery at its quick level, but for the items with most calls."""
+    first = here is hosttarget.running()[0]
+    with rigged(local, here, compilers, ksize=32 if first else 24) as rig:
+        for item in items(here):
+            if item.name not in SLOW:
+                item.run(rig.interface, Level())
+
+
+@pytest.mark.parametrize("fault", fakexyzzy.FAULTS)
+def test_each_fault_is_found(local: Target, compilers: Compilers, fault: str) -> None:
+    """In one ABI: the fault is not of a kind that differs between them."""
+    here = hosttarget.running()[0]
+    with rigged(local, here, compilers, ksize=32, fault=fault) as rig:
+        for item in items(here):
+            try:
+                item.run(rig.interface, Level())
+            except AssertionError:
+                return
+    pytest.fail(f"{fakexyzzy.FAULTS[fault]}, and the battery is content")
+
+
+# What an assertion says.
+
+
+def test_a_sweep_s_assertion_names_calls_and_outcomes(rig: Rig) -> None:
+    interface = rig.breaks("tail-late")
+    tail = Dim(kind=Kind.TAIL, start=24, stop=0)
+    with pytest.raises(ContractBrokenError) as caught:
+        interface.verify(Sweep(dims=(tail,), usize=40, template=interface.template()))
+    held = interface.predict(interface.case(usize=40)).held
+    assert held is not None
+    effect = sweep.effect_hash(xyzzy.CONTRACT.effect, held)
+    assert str(caught.value) == (
+        f"{interface.abi.name}: xyzzy() breaks its contract:\n"
+        "1 call: usize 40, byte 24 ^= 0xff\n"
+        "  allowed: E2BIG, size set to 24\n"
+        f"  kernel:  success, effect {effect:#018x}"
+    )
+
+
+def test_a_single_call_s_assertion_names_them_too(rig: Rig) -> None:
+    interface = rig.breaks("no-write-back")
+    memory = interface.example(usize=40)[:-1] + b"\1"
+    case = dataclasses.replace(interface.case(usize=40), memory=memory)
+    with pytest.raises(ContractBrokenError) as caught:
+        interface.check(case)
+    assert str(caught.value) == (
+        f"{interface.abi.name}: xyzzy() breaks its contract:\n"
+        "1 call: usize 40\n"
+        "  allowed: E2BIG, size set to 24 (Tail)\n"
+        "  kernel:  E2BIG"
+    )
+
+
+def test_what_was_observed(rig: Rig) -> None:
+    interface = rig.interface
+    seen = interface.observe(interface.case())
+    assert (seen.errno, seen.written, seen.strayed) == (0, None, False)
+    assert seen.held == interface.predict(interface.case()).held
+    seen = interface.observe(interface.case(usize=23))
+    assert (seen.errno, seen.written, seen.held) == (errno.E2BIG, 24, None)
+    interface = rig.breaks("writes-param")
+    assert interface.observe(interface.case()).strayed
+    with pytest.raises(ContractBrokenError, match="another byte of the struct changed"):
+        interface.check(interface.case())
+
+
+def test_many_calls_in_one_request(rig: Rig) -> None:
+    """More than one program's worth, each judged by itself."""
+    cases_of = [rig.interface.case(usize=usize) for usize in range(120)]
+    before = rig.kernel.calls
+    rig.interface.check_all(*cases_of[24:])
+    assert rig.kernel.calls - before == 96
+    with pytest.raises(ContractBrokenError) as caught:
+        rig.breaks("min-too-low").check_all(*cases_of[4:])
+    (found,) = caught.value.mismatches
+    assert (found.first, found.count) == ("usize 23", 1)
+
+
+def test_a_call_that_a_signal_ended_is_no_success(local: Target, compilers: Compilers) -> None:
+    """It returned nothing: neither a result nor an errno."""
+    here = hosttarget.running()[0]
+    quiet = dataclasses.replace(xyzzy.CONTRACT, effect=Nothing())
+    try:
+        fakekernel.install(
+            local, here, wanted=fakekernel.number(here), action=fakekernel.SECCOMP_RET_TRAP
+        )
+        interface = Interface(quiet, here, compiler=compilers[24], target=local)
+        with pytest.raises(ContractBrokenError, match="SIGSYS"):
+            interface.check(interface.case())
+        with pytest.raises(ContractBrokenError, match="SIGSYS"):
+            interface.verify(Sweep(dims=(), usize=24, template=interface.template()))
+    finally:
+        local.restart(here)
+
+
+# A real interface: sched_setattr(2) of this machine's kernel.
+
+SCHED_SETATTR = Contract(
+    name="sched_setattr",
+    number="__NR_sched_setattr",
+    header="linux/sched/types.h",
+    struct="sched_attr",
+    declaration="""
+        struct sched_attr {
+            __u32 size;
+            __u32 sched_policy;
+            __u64 sched_flags;
+            __s32 sched_nice;
+            __u32 sched_priority;
+            __u64 sched_runtime;
+            __u64 sched_deadline;
+            __u64 sched_period;
+            __u32 sched_util_min;
+            __u32 sched_util_max;
+        };
+    """,
+    size=SizeField(field="size", offset=0, width=4),
+    versions=(Version(name="VER0", size=48), Version(name="VER1", size=56)),
+    zero_means=48,
+    args=(Value(value=0), Pointer(), Flags(known={})),
+    # kernel/sched/syscalls.c:sched_setattr(), then sched_copy_attr()
+    checks=(
+        UnknownFlags(arg=2),
+        FetchSize(),
+        SizeBounds(
+            minimum=48,
+            maximum=PAGE,
+            too_small=errno.E2BIG,
+            too_big=errno.E2BIG,
+            writes_size=True,
+        ),
+        Tail(errno=errno.E2BIG, writes_size=True),
+        Copy(),
+        # Of the known flags only those that need nothing else: SCHED_FLAG_RESET_ON_FORK.
+        UnknownBits(field="sched_flags", known={"SCHED_FLAG_RESET_ON_FORK": 1}),
+    ),
+    example={},  # SCHED_OTHER, nice 0: what the caller has already
+    effect=Nothing(),
+    source="kernel/sched/syscalls.c",
+)
+
+
+@pytest.fixture(name="real")
+def _real(local: Target, here: ABI) -> Interface:
+    """sched_setattr(), with the size that this very kernel writes back."""
+    made = Interface(SCHED_SETATTR, here, compiler=hosttarget.COMPILER, target=local)
+    too_small = dataclasses.replace(made.case(), memory=(1).to_bytes(4, "little") + bytes(60))
+    ksize = made.observe(too_small).written
+    assert ksize is not None
+    assert ksize >= 56
+    made.__dict__["layout"] = dataclasses.replace(made.layout, size=ksize)
+    return made
+
+
+SIZES = Dim(kind=Kind.USIZE, start=0, stop=PAGE + 9)
+
+
+@pytest.mark.parametrize("place", list(Place), ids=lambda place: place.name.lower())
+def test_real_sizes(real: Interface, place: Place) -> None:
+    real.verify(Sweep(dims=(SIZES,), template=real.template(), place=place))
+
+
+def test_real_tails(real: Interface) -> None:
+    tail = Dim(kind=Kind.TAIL, start=real.ksize, stop=0)
+    bits = Dim(kind=Kind.BIT, start=0, stop=8)
+    sizes = Dim(kind=Kind.USIZE, start=real.ksize, stop=real.ksize + 80)
+    for place in (Place.MIDDLE, Place.END, Place.SHORT):
+        real.verify(Sweep(dims=(sizes, tail, bits), template=real.template(), place=place))
+    real.verify(Sweep(dims=(tail, bits), usize=PAGE, template=real.template()))
+
+
+def test_real_flags_and_alignment(real: Interface) -> None:
+    flags = Dim(kind=Kind.ARG_BIT, index=2, start=0, stop=32)
+    shifts = Dim(kind=Kind.SHIFT, start=0, stop=16)
+    for dims in ((flags,), (shifts,), (shifts, flags)):
+        real.verify(Sweep(dims=dims, usize=real.ksize, template=real.template()))
+
+
+def test_real_bytes_behind(real: Interface) -> None:
+    beyond = Dim(kind=Kind.BYTE, start=48, stop=300)
+    real.verify(Sweep(dims=(beyond,), usize=48, template=real.template()))
+
+
+def test_a_false_promise_of_a_real_kernel_is_found(real: Interface) -> None:
+    """The same contract with one word changed: what this kernel does is then not allowed."""
+    tail = Tail(errno=errno.EINVAL, writes_size=True)
+    checks = tuple(tail if isinstance(one, Tail) else one for one in SCHED_SETATTR.checks)
+    other = Interface(
+        dataclasses.replace(SCHED_SETATTR, checks=checks),
+        real.abi,
+        compiler=real.compiler,
+        target=real.target,
+    )
+    other.__dict__["layout"] = real.layout
+    walk = Dim(kind=Kind.TAIL, start=real.ksize, stop=0)
+    with pytest.raises(ContractBrokenError, match=r"EINVAL.*\n.*E2BIG"):
+        other.verify(Sweep(dims=(walk,), usize=real.ksize + 40, template=real.template()))
