@@ -469,6 +469,12 @@ def _bits_of_a_bounded_field(interface: Interface, name: str, maximum: int, widt
     values = [value for value in low if value <= maximum]
     values += [value for value in above if maximum < value < 1 << width]
     interface.check_all(*(interface.case(**{name: value}) for value in values))
+    # The bound itself is taken.  What it does may take its time, so only that is looked at.
+    effect = interface.contract.effect
+    flags = (effect.nonblock,) if isinstance(effect, ReadBack) and effect.nonblock else ()
+    if flags:
+        most = dataclasses.replace(interface.case(**{name: maximum}), flags=flags)
+        interface.check_all(most, about=frozenset({"errno"}))
 
 
 # P12, P15: registers and ways into the kernel.

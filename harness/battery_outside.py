@@ -42,6 +42,11 @@ def _registers(interface: Interface, case: Case, way: Way) -> list[Argument]:
     return args
 
 
+def _ways(interface: Interface) -> list[Way]:
+    """Those that this kernel has, the ABI's own first."""
+    return [interface.ways[0], *interface.other_ways]
+
+
 def _arch(interface: Interface, way: Way) -> int:
     return interface.constant(outside.ARCH_NAMES[way.table], "linux/audit.h") & 0xFFFF_FFFF
 
@@ -111,7 +116,7 @@ class _Findings:
 def _a_filter_sees_arch_and_number(interface: Interface, level: Level) -> None:
     """A filter for exactly this arch, number and these arguments decides; for no other."""
     found = _Findings(interface)
-    for way in interface.ways:
+    for way in _ways(interface):
         case = _accepted(interface, way)
         arch, number = _arch(interface, way), interface.number(interface.contract.number, way)
         given = {
@@ -169,7 +174,7 @@ def _a_filter_sees_arch_and_number(interface: Interface, level: Level) -> None:
 def _a_tracer_sees_the_call(interface: Interface, level: Level) -> None:
     """PTRACE_GET_SYSCALL_INFO: arch, number and six registers at entry, the result at exit."""
     found = _Findings(interface)
-    for way in interface.ways:
+    for way in _ways(interface):
         arch, number = _arch(interface, way), interface.number(interface.contract.number, way)
         for case in (_accepted(interface, way), _refused(interface, way)):
             seen = _watched(interface, case, way, trace=True)

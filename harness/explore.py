@@ -145,7 +145,7 @@ def _with_unknown_bit(mask: int, width: int) -> st.SearchStrategy[int]:
 
 
 def _or(plain: Any, *strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Any of these; the plain value is the simplest."""
+    """Any of these; the plain value, for which nothing more is drawn, is the simplest."""
     return st.one_of(st.just(plain), *strategies)
 
 
@@ -212,7 +212,8 @@ class Space:
         positions = _ranges((0, self.reach), (0, 7), (0, 95), (0, 95), within=(0, self.reach))
         patch = st.tuples(positions, st.integers(1, 255))
         several = st.lists(patch, max_size=3).map(tuple)
-        return st.one_of(
+        return _or(
+            Tail(),
             st.builds(Tail, patches=several, beyond=st.booleans()),
             st.builds(Tail, patches=st.tuples(patch), beyond=st.booleans()),
             st.builds(Tail, patches=st.tuples(patch)),
@@ -228,7 +229,7 @@ class Space:
             for anchor, span in holes
         ]
         whole = st.builds(Spot, at_page_start=st.booleans(), shift=st.integers(0, 15))
-        return st.one_of(whole, whole.map(lambda spot: spot), *strategies)
+        return _or(Spot(), whole, whole.map(lambda spot: spot), *strategies)
 
     @cached_property
     def gates(self) -> st.SearchStrategy[Gate]:

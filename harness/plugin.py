@@ -26,7 +26,6 @@ import pytest
 from harness import interfaces
 from harness.abi import ABI, ABIS, abi
 from harness.batteries import BATTERY, ELSEWHERE, Level
-from harness.channel import CallerGoneError
 from harness.contract import Contract
 from harness.findings import ContractBrokenError
 from harness.interface import Interface
@@ -180,7 +179,8 @@ def interface(
         if lab.setup.local:
             pytest.skip(refusal)
         raise GuestError(refusal, verdict=Verdict.FAIL)
-    target.mark(f"begin {request.node.nodeid}")
+    if not lab.setup.local:  # this machine's log is not ours to write to
+        target.mark(f"begin {request.node.nodeid}")
     before = target.calls
     made = Interface(contract, abi, compiler=lab.compiler, target=target, described=lab.described)
     request.node.stash[INTERFACE] = made
@@ -209,7 +209,7 @@ def pytest_runtest_makereport(
         # The two lines of each cause say it all; where in the harness it was raised does not.
         report.longrepr = "\n".join((str(error), *_reproducers(item, error)))
     if isinstance(error, GuestError):
-        _note_loss(item.config.stash[LAB], error, params)
+        _note_loss(item.config.stash[LAB], error)
     return report
 
 
@@ -233,12 +233,9 @@ def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
     return lines
 
 
-def _note_loss(lab: Lab, error: GuestError, params: dict[str, Any]) -> None:
-    """A dead caller is started anew; a dead or oopsed kernel is booted anew."""
-    target = lab._target
-    if isinstance(error, CallerGoneError) and target is not None:
-        target.gone(params["abi"])
-    elif error.verdict is not Verdict.FAIL:
+def _note_loss(lab: Lab, error: GuestError) -> None:
+    """A dead or oopsed kernel is booted anew; a dead caller starts again by itself."""
+    if error.verdict is not Verdict.FAIL:
         lab.lose(error)
 
 
@@ -246,8 +243,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A property that the report does not know is a mistake in the test."""
     for item in items:
         marker = item.get_closest_marker("prop")
-        if marker and marker.args[0] not in PROPERTIES:
-            raise pytest.UsageError(f"{item.nodeid}: unknown property {marker.args[0]!r}")
+        name = marker.args[0] if marker and marker.args else None
+        if marker and name not in PROPERTIES:
+            raise pytest.UsageError(f"{item.nodeid}: unknown property {name!r}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -308,12 +306,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     results = session.config.stash[RESULTS]
     if not results or session.config.option.collectonly:
         return
-    worst = max((one.verdict for one in results), key=lambda verdict: verdict.value)
+    worst = _worst(results)
     if worst.value > Verdict.FAIL.value:
         session.exitstatus = worst.value
     elif exitstatus == pytest.ExitCode.OK and os.environ.get("CI") and _hollow(results):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     _write_report(session.config, results)
+
+
+def _worst(results: list[TestResult]) -> Verdict:
+    return max((one.verdict for one in results), key=lambda verdict: verdict.value)
 
 
 def _left_out(config: pytest.Config) -> list[str]:
@@ -352,9 +354,14 @@ def _write_report(config: pytest.Config, results: list[TestResult]) -> None:
         )
         for number, one in enumerate(results, start=1)
     ]
-    (directory / "results.ktap").write_text(ktap.write(cases))
+    _write(directory / "results.ktap", ktap.write(cases))
     summary = show.markdown(results, title="Extensible syscalls", facts=lab.facts())
-    (directory / "summary.md").write_text(summary)
+    _write(directory / "summary.md", summary)
+
+
+def _write(path: Path, text: str) -> None:
+    """What a test says may hold bytes that are no text."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def pytest_terminal_summary(
@@ -379,6 +386,7 @@ def pytest_terminal_summary(
     terminalreporter.write_line(show.count_line(counts(results)))
     for name in _hollow(results):
         terminalreporter.write_line(f"{name}: nothing ran; with CI set that is a failure")
-    if exitstatus in {verdict.value for verdict in Verdict if verdict.value > 1}:
-        terminalreporter.write_line(f"exit code {exitstatus}: {Verdict(exitstatus).label}")
+    worst = _worst(results)  # pytest gives the exit code that it had before ours
+    if worst.value > Verdict.FAIL.value:
+        terminalreporter.write_line(f"exit code {worst.value}: {worst.label}")
     terminalreporter.write_line(f"report: {lab.setup.report}")

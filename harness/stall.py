@@ -241,8 +241,8 @@ def _size_is_first(contract: Contract, stall: Stall) -> bool:
 def _sizes(contract: Contract, stall: Stall, *, register: int) -> set[int]:
     """The sizes that may count: see the top of this file."""
     found = {_usize(contract, stall.case, register=register)}
-    embedded = isinstance(contract.size, SizeField)
-    if embedded and stall.late is Late.FIRST and not _size_is_first(contract, stall):
+    first = _size_is_first(contract, stall)
+    if isinstance(contract.size, SizeField) and stall.late is Late.FIRST and not first:
         found.add(_size_in(contract, stall.changed))
     return found
 
@@ -602,7 +602,7 @@ def judge_race(
         found.add(
             Mismatch(
                 first=str(race),
-                last=str(race),
+                last=f"{row.count} of {race.calls} calls",
                 count=row.count,
                 allowed=text,
                 seen=f"{row.seen}, first at call {row.first}",

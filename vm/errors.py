@@ -22,6 +22,7 @@ class Verdict(enum.Enum):
 
     PASS = 0
     FAIL = 1
+    USAGE = 2  #: a mistake in what was asked for, found while tests ran
     BUILD = 10  #: a kernel or a caller could not be built
     NO_KVM = 11  #: KVM was insisted on and does not boot a kernel here
     LOST = 12  #: the machine went away: QEMU died or was killed
@@ -62,9 +63,7 @@ class HarnessError(Exception):
 class UserError(HarnessError):
     """The user's mistake: what, where, how to mend it.  Exit code 2."""
 
-    @property
-    def exit_code(self) -> int:
-        return 2
+    verdict = Verdict.USAGE
 
 
 class InfraError(HarnessError):

@@ -5,7 +5,7 @@ The first part is the judge alone, against outcomes worked out by hand.  The
 second has a live caller whose system call is answered by a kernel of this
 file's own: its reads of the caller's memory are held by userfaultfd(2) as a
 real kernel's are, and it can fetch twice on demand.  The third is this
-machine's kernel, and the last is frames that are wrong.
+machine's kernel.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import itertools
 import os
-import random
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import fakekernel
 import fakexyzzy
-import fuzz
 import hosttarget
 import pytest
 from fakekernel import Called, Descriptor, FakeKernel
 
-from harness import battery_stall, stall, wire
+from harness import battery_stall, stall, sweep, wire
 from harness.abi import ABI
 from harness.battery import BATTERY, Level
 from harness.case import Case
@@ -54,8 +52,8 @@ from harness.findings import ContractBrokenError
 from harness.interface import Interface
 from harness.interfaces import xyzzy
 from harness.layout import Compiler, Field, Layout
-from harness.program import ARENA, AREA_BYTES, SCRATCH, Program, at, encode_op
-from harness.stall import Allowed, Hold, Late, Observed, Race, Stall
+from harness.program import AREA_BYTES, ARENA, Program, Result, ResultOf, at, encode_op
+from harness.stall import Hold, Late, Observed, Race, Stall
 from harness.sweep import Row, Seen
 from harness.target import Target
 from harness.wire import lib
@@ -357,8 +355,6 @@ def race(memory: bytes, offset: int, width: int, *values: int) -> Race:
 
 
 def held_as(held: bytes) -> Seen:
-    from harness import sweep
-
     return Seen(errno=0, effect=sweep.effect_hash(xyzzy.CONTRACT.effect, held))
 
 
@@ -398,17 +394,23 @@ FAULTS = {
 }
 
 
+class HoleError(Exception):
+    """Memory that is not there."""
+
+
 @dataclasses.dataclass
 class Kernel:
     """xyzzy(), each fetch a read of the caller's memory: `answer` of a FakeKernel."""
 
     memory: FakeKernel
     fault: str = ""
+    pause: float = 0.0  # seconds before each fetch, in which a second thread runs
 
     def fetch(self, address: int, length: int) -> bytes:
+        time.sleep(self.pause)
         data = self.memory.read(address, length)
         if len(data) < length:
-            raise OSError(errno.EFAULT, "hole")
+            raise HoleError
         return data
 
     def size_of(self, pointer: int) -> int:
@@ -420,9 +422,8 @@ class Kernel:
             return -errno.EINVAL
         try:
             return self.copy(pointer)
-        except OSError as exc:
-            assert exc.errno
-            return -exc.errno
+        except HoleError:
+            return -errno.EFAULT
 
     def too_big(self, pointer: int) -> int:
         self.memory.write(pointer, u32(24))
@@ -455,10 +456,30 @@ class Kernel:
 
 
 @contextlib.contextmanager
-def played(local: Target, here: ABI, headers: Path, fault: str = "") -> Iterator[Interface]:
+def where_faults_may_be_held() -> Iterator[None]:
+    """Elsewhere the test is skipped: an ordinary user's userfaultfd(2) is not the kernel's."""
+    try:
+        yield
+    except RefusedError as exc:
+        if exc.errno in battery_stall.REFUSALS:
+            pytest.skip("userfaultfd(2) may not hold the kernel's faults here")
+        raise
+
+
+def run_stalled(
+    local: Target, here: ABI, program: Program, holds: list[Hold]
+) -> tuple[list[Result], list[bool]]:
+    with where_faults_may_be_held():
+        return local.caller(here).run_stalled(program, holds, deadline_ms=3000)
+
+
+@contextlib.contextmanager
+def played(
+    local: Target, here: ABI, headers: Path, fault: str = "", *, pause: float = 0.0
+) -> Iterator[Interface]:
     """xyzzy() in the caller of ``here``."""
     with fakekernel.fake_kernel(local, here) as kernel:
-        kernel.answer = Kernel(kernel, fault)
+        kernel.answer = Kernel(kernel, fault, pause)
         yield Interface(xyzzy.CONTRACT, here, compiler=Compiler(headers=headers), target=local)
 
 
@@ -467,10 +488,12 @@ def _headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fakexyzzy.headers(tmp_path_factory.mktemp("stall") / "include", xyzzy.CONTRACT)
 
 
-def red(interface: Interface) -> dict[str, str]:
-    """The items that find something, and what."""
+def red(interface: Interface, names: set[str] | None = None) -> dict[str, str]:
+    """The items, of those with these names, that find something; and what."""
     found = {}
     for item in ITEMS:
+        if names is not None and item.name not in names:
+            continue
         try:
             item.run(interface, Level())
         except ContractBrokenError as exc:
@@ -485,9 +508,16 @@ STALLED = {
 }
 
 
+TURNS = "two-values-in-turn"
+
+
+@pytest.fixture(autouse=True)
+def _short_races(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(battery_stall, "RACE_CALLS", (100, 100))
+
+
 def test_there_are_four_items() -> None:
-    assert {item.name for item in ITEMS} == STALLED | {"two-values-in-turn"}
-    assert battery_stall.REFUSALS
+    assert {item.name for item in ITEMS} == {*STALLED, TURNS}
 
 
 def test_a_kernel_that_fetches_once_is_right(local: Target, here: ABI, headers: Path) -> None:
@@ -500,10 +530,10 @@ def test_a_kernel_that_fetches_once_is_right(local: Target, here: ABI, headers: 
 @pytest.mark.parametrize(
     ("fault", "finds", "says"),
     [
-        ("size-again", {"size-changed-between-two-fetches"}, "effect of no single snapshot"),
-        ("copied-size", {"size-changed-between-two-fetches"}, "effect of no single snapshot"),
-        ("field-in-place", {"fields-changed-during-the-copy"}, ""),
-        ("field-first", {"nothing-is-read-before-the-size"}, ""),
+        ("size-again", {"size-changed-between-two-fetches"}, "the kernel holds"),
+        ("copied-size", {"size-changed-between-two-fetches"}, "the kernel holds"),
+        ("field-in-place", {"fields-changed-during-the-copy"}, "the kernel holds"),
+        ("field-first", {"nothing-is-read-before-the-size"}, "param_3 becomes"),
         ("tail-unread", STALLED - {"nothing-is-read-before-the-size"}, "was never read"),
     ],
 )
@@ -511,15 +541,30 @@ def test_a_kernel_that_fetches_twice_is_found(
     local: Target, here: ABI, headers: Path, fault: str, finds: set[str], says: str
 ) -> None:
     with played(local, here, headers, fault) as interface:
-        found = red(interface)
-    assert finds <= set(found), FAULTS[fault]
-    if says == "was never read":
-        assert all(says in found[name] for name in finds)
+        found = red(interface, finds)
+    assert finds == set(found), FAULTS[fault]
+    assert all(says in found[name] for name in finds)
+
+
+@pytest.mark.parametrize("fault", ["", "size-again", "field-in-place"])
+def test_a_race_finds_what_is_far_apart(
+    local: Target, here: ABI, headers: Path, fault: str
+) -> None:
+    """Through a kernel that sleeps between its fetches, which is no luck even on one CPU."""
+    with played(local, here, headers, fault, pause=0.0003) as interface:
+        for each in battery_stall._races(interface, 40):
+            if each.what == "param_2":
+                assert len(stall.run_race(interface, each)) == 2, "one value is never seen"
+        if fault:
+            with pytest.raises(ContractBrokenError, match="in turn"):
+                stall.verify_races(interface, *battery_stall._races(interface, 40))
+        else:
+            stall.verify_races(interface, *battery_stall._races(interface, 40))
 
 
 def test_each_outcome_of_a_stall_is_seen(local: Target, here: ABI, headers: Path) -> None:
     """Not only that it is allowed: old and new are where the fetches of this kernel put them."""
-    with played(local, here, headers) as interface:
+    with where_faults_may_be_held(), played(local, here, headers) as interface:
         stalls = [
             # The tail is late: the struct is fetched behind it, but for its size.
             made(params(32, tail=bytes(8)), 24, 0, params(9, one=2, two=5)),
@@ -545,8 +590,6 @@ def test_each_outcome_of_a_stall_is_seen(local: Target, here: ABI, headers: Path
 
 
 def hold(program: Program, call: int, *, page: int, content: bytes = b"", change: bytes) -> Hold:
-    from harness.program import ResultOf
-
     return Hold(
         call=ResultOf(call),
         page=page,
@@ -555,15 +598,6 @@ def hold(program: Program, call: int, *, page: int, content: bytes = b"", change
         change_at=(page + PAGE) % AREA_BYTES,
         change=change,
     )
-
-
-def stall_some(local: Target, here: ABI, program: Program, holds: list[Hold]) -> list[bool]:
-    try:
-        return local.caller(here).run_stalled(program, holds, deadline_ms=3000)[1]
-    except RefusedError as exc:
-        if exc.errno in battery_stall.REFUSALS:
-            pytest.skip("userfaultfd(2) may not hold the kernel's faults here")
-        raise
 
 
 def test_pages_come_late_in_real_calls(local: Target, here: ABI) -> None:
@@ -582,11 +616,7 @@ def test_pages_come_late_in_real_calls(local: Target, here: ABI) -> None:
         hold(program, calls[2].index, page=9 * PAGE, content=b"third", change=b"z"),
         hold(program, calls[3].index, page=2 * PAGE, change=b"never"),
     ]
-    try:
-        results, met = local.caller(here).run_stalled(program, holds)
-    except RefusedError as exc:
-        assert exc.errno in battery_stall.REFUSALS
-        pytest.skip("userfaultfd(2) may not hold the kernel's faults here")
+    results, met = run_stalled(local, here, program, holds)
     assert met == [True, True, False]
     assert [results[call.index].errno for call in calls] == [0] * 4
     first, second, third = ([results[one.index].data for one in pair] for pair in looks)
@@ -607,7 +637,7 @@ def test_many_stalls_and_their_requests_in_turn(local: Target, here: ABI) -> Non
         program.reset()
         calls = [program.syscall(nr["prctl"], 16, at(ARENA, PAGE)) for _ in range(50)]
         holds = [hold(program, one.index, page=PAGE, change=bytes([turn])) for one in calls]
-        assert stall_some(local, here, program, holds) == [True] * 50
+        assert run_stalled(local, here, program, holds)[1] == [True] * 50
 
 
 def test_a_change_that_cannot_be_made_is_no_stall(local: Target, here: ABI) -> None:
@@ -620,9 +650,8 @@ def test_a_change_that_cannot_be_made_is_no_stall(local: Target, here: ABI) -> N
     program.syscall(nr["mmap"], at(ARENA, 2 * PAGE), PAGE, 0, private_fixed_anonymous, -1, 0)
     call = program.syscall(nr["prctl"], 16, at(ARENA, PAGE))
     program.reset()
-    assert stall_some(
-        local, here, program, [hold(program, call.index, page=PAGE, change=b"x")]
-    ) == [False]
+    holds = [hold(program, call.index, page=PAGE, change=b"x")]
+    assert run_stalled(local, here, program, holds)[1] == [False]
     assert local.caller(here).run(Program()) == []
 
 
@@ -680,180 +709,18 @@ def test_sched_setattr_fetches_its_size_once(local: Target, here: ABI) -> None:
     assert red(interface) == {}
 
 
-def test_two_values_in_turn_are_both_seen(local: Target, here: ABI) -> None:
-    """lseek() to an offset that another thread changes: of a call that reads it, either comes."""
+def test_a_race_through_bytes_that_may_not_be_written_is_refused(local: Target, here: ABI) -> None:
     nr = hosttarget.numbers(here)
     program = Program()
     program.reset()
-    file = program.syscall(nr["memfd_create"], at(SCRATCH, 64), 0)
-    fd = local.caller(here).run(program)[file.index].ret
-    # write() of a struct of eight bytes, and nothing behind it: what is seen is how it ended.
-    call = encode_op(
-        kind=lib.WIRE_OP_SYSCALL, nr=nr["pipe2"], args=(at(ARENA, AREA_BYTES - 8), 1 << 31)
-    )
-    rest = wire.pack("wire_race", count=500, value=(0, 1), at=64, width=8, deadline_ms=1000)
-    result = local.caller(here).race(call + rest[len(call) :])
-    assert (result.calls, len(result.rows)) == (500, 1)
-    assert result.rows[0].seen == Seen(errno=errno.EINVAL)
-    look = Program()
-    value = look.read(ARENA, 64, 8)
-    look.syscall(nr["close"], fd)
-    data = local.caller(here).run(look)[value.index].data
-    assert int.from_bytes(data, "little") in (0, 1)
-
-
-# Frames that are wrong.
-
-STALLS = struct.Struct("<II")
-STALL = struct.Struct("<8I")
-RACE = struct.Struct("<Q2Q8I")
-
-
-class StallRules(fuzz.CallerRules):
-    """caller.c's WIRE_T_STALL and WIRE_T_RACE, by wire.h."""
-
-    def answer(self, kind: int, channel: int, payload: bytes) -> fuzz.Expected:
-        if kind == lib.WIRE_T_STALL:
-            return self._stall(payload)
-        if kind == lib.WIRE_T_RACE:
-            return self._race(payload)
-        if kind == lib.WIRE_T_OUTSIDE:
-            raise fuzz.Unsafe  # test_outside.py's
-        return super().answer(kind, channel, payload)
-
-    def _check_stall(self, one: tuple[int, ...], data_length: int) -> int:
-        _, page, start, offset, length, change, change_offset, change_length = one
-        if page % PAGE or length > PAGE or start > PAGE - length:
-            return lib.WIRE_E_SHAPE
-        if page > AREA_BYTES - PAGE or offset + length > data_length:
-            return lib.WIRE_E_RANGE
-        if change_offset + change_length > data_length or change + change_length > AREA_BYTES:
-            return lib.WIRE_E_RANGE
-        if change < page + PAGE and change + change_length > page:
-            return lib.WIRE_E_RANGE
-        return 0
-
-    def _stall(self, payload: bytes) -> fuzz.Expected:
-        if len(payload) < STALLS.size:
-            return fuzz.refused(lib.WIRE_E_SHAPE, 0)
-        count, data_length = STALLS.unpack_from(payload)
-        start = STALLS.size + count * STALL.size
-        if count > lib.WIRE_MAX_OPS or start + data_length > len(payload):
-            return fuzz.refused(lib.WIRE_E_SHAPE, 0)
-        stalls = list(STALL.iter_unpack(payload[STALLS.size : start]))
-        for index, one in enumerate(stalls):
-            code = self._check_stall(one, data_length)
-            if code:
-                return fuzz.refused(code, index)
-        rest = payload[start + data_length :]
-        expected = self._program(rest)
-        refused = expected.type == lib.WIRE_T_REFUSED
-        assert not refused or isinstance(expected.detail, tuple)
-        # Too long an answer is found out when the program runs.
-        if isinstance(expected.detail, tuple) and expected.detail[0] != lib.WIRE_E_LENGTH:
-            return expected
-        kinds = [rest[16 + fuzz.OP.size * index] for index in range(len(rest) // fuzz.OP.size)]
-        before = -1
-        for index, one in enumerate(stalls):
-            op = one[0]
-            count_of_ops = int.from_bytes(rest[:4], "little")
-            if op >= count_of_ops or kinds[op] != lib.WIRE_OP_SYSCALL or op <= before:
-                return fuzz.refused(lib.WIRE_E_SHAPE, index)
-            before = op
-        return expected
-
-    def _race(self, payload: bytes) -> fuzz.Expected:
-        start = fuzz.OP.size + RACE.size
-        if len(payload) < start:
-            return fuzz.refused(lib.WIRE_E_SHAPE, 0)
-        call = fuzz.OP.unpack_from(payload)
-        count, _, _, offset, width, poke_offset, poke_width, _, after, _, _ = RACE.unpack_from(
-            payload, fuzz.OP.size
-        )
-        if after > lib.WIRE_MAX_AFTER or len(payload) != start + after * fuzz.OP.size:
-            return fuzz.refused(lib.WIRE_E_SHAPE, 0)
-        code = self._check_op(call, 0, 0)
-        if not code and (
-            call[0] != lib.WIRE_OP_SYSCALL or width not in (1, 2, 4, 8) or poke_width not in (0, 4)
-        ):
-            code = lib.WIRE_E_SHAPE
-        if not code and max(offset, poke_offset) > AREA_BYTES - 8:
-            code = lib.WIRE_E_RANGE
-        ops = list(fuzz.OP.iter_unpack(payload[start:]))
-        for index, op in enumerate(ops):
-            if not code:
-                code = self._check_op(op, index + 1, 0)
-            if not code and op[0] == lib.WIRE_OP_RESET:
-                code = lib.WIRE_E_SHAPE
-        if code:
-            return fuzz.refused(code, 0)
-        for op in (call, *ops):
-            self._harmless(op)
-        if count > fuzz.MOST_POINTS:
-            raise fuzz.Unsafe
-        return fuzz.Expected(lib.WIRE_T_DONE, count)
-
-    def frames(self, rng: random.Random) -> Iterator[fuzz.Sent]:
-        whole = [maker(rng) for maker in (self._some_stall, self._some_race) for _ in range(300)]
-        while True:
-            kind, base, numbers = rng.choice(whole)
-            payload = bytearray(base)
-            if rng.random() < 0.85:
-                if numbers and rng.random() < 0.4:
-                    fuzz.damage_op(rng, payload, rng.choice(numbers) - 8)
-                else:
-                    fuzz.damage(rng, payload)
-                for start in numbers:
-                    if start + 8 <= len(payload):
-                        struct.pack_into("<Q", payload, start, fuzz.HARMLESS)
-            yield kind, self.channel, bytes(payload)
-
-    def _some_stall(self, rng: random.Random) -> fuzz.Base:
-        _, program, numbers = self._some_program(rng)
-        count = int.from_bytes(program[:4], "little")
-        calls = [
-            index
-            for index in range(count)
-            if program[16 + fuzz.OP.size * index] == lib.WIRE_OP_SYSCALL
-        ]
-        data = rng.randbytes(rng.randrange(1, 60))
-        heads = []
-        for op in calls:
-            length = rng.randrange(len(data))
-            page = PAGE * rng.randrange(1, 15)
-            heads.append(
-                STALL.pack(
-                    *(op, page, rng.choice((0, 8, PAGE - length)), 0, length),
-                    *(page + rng.choice((-length, PAGE, PAGE + 9)), 0, length),
-                )
-            )
-        head = b"".join((STALLS.pack(len(heads), len(data)), *heads, data))
-        return lib.WIRE_T_STALL, head + program, [len(head) + at for at in numbers]
-
-    def _some_race(self, rng: random.Random) -> fuzz.Base:
-        call = fuzz.OP.pack(1, 0, fuzz.HARMLESS, *[0] * 6, *[0] * 6, 0, 0)
-        after = rng.randrange(3)
-        ops = [self._op(rng, index + 1, 0) for index in range(after)]
-        poke = rng.choice(((0, 0), (64, 4)))
-        tail = RACE.pack(
-            *(rng.randrange(20), rng.randrange(99), rng.randrange(99)),
-            *(rng.choice((0, 5, AREA_BYTES - 8)), rng.choice((1, 2, 4, 8))),
-            *(*poke, 7, after, rng.choice((0, 1000)), 0),
-        )
-        start = fuzz.OP.size + RACE.size
-        numbers = [8, *(start + fuzz.OP.size * index + 8 for index in range(after))]
-        return lib.WIRE_T_RACE, b"".join((call, tail, *ops)), numbers
-
-
-def test_malformed_frames_are_refused_and_the_caller_lives(local: Target, here: ABI) -> None:
-    rules = StallRules()
-    rules.channel = here.channel
-    rules.last = dataclasses.replace(rules.last, channel=here.channel)
-    stall_some(local, here, Program(), [])
-    sock = local._channel._sock  # the one way to send what no method would
-    for made_of in fuzz.batches(rules, seed=3, malformed=6000):
-        got = fuzz.exchange(sock, made_of, seconds=30)
-        for mine, foretold in itertools.zip_longest(got, made_of.answers):
-            assert mine == foretold
-    assert Allowed  # the caller is asked once more
-    assert local.caller(here).run(Program()) == []
+    program.syscall(nr["mmap"], at(ARENA), PAGE, 0, 0x32, -1, 0)
+    local.caller(here).run(program)
+    call = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=nr["getpid"])
+    for offset, errno_of in ((64, errno.EFAULT), (PAGE + 64, None)):
+        rest = wire.pack("wire_race", count=5, value=(0, 1), at=offset, width=8)
+        if errno_of is None:
+            assert local.caller(here).race(call + rest[len(call) :]).calls == 5
+            continue
+        with pytest.raises(RefusedError) as caught:
+            local.caller(here).race(call + rest[len(call) :])
+        assert caught.value.errno == errno_of

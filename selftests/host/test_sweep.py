@@ -333,7 +333,6 @@ def rules(draw: st.DrawFn) -> tuple[Sweep, Contract]:
     for name in draw(st.lists(st.sampled_from(["arg", "arg_bit"]), max_size=4 - len(names))):
         names.insert(draw(st.integers(0, len(names))), name)
     step = st.integers(1, 9)
-    small = st.integers(0, 3)
 
     def one(name: str) -> Dim:
         index = draw(st.sampled_from(made.flags_args))
@@ -341,14 +340,14 @@ def rules(draw: st.DrawFn) -> tuple[Sweep, Contract]:
             "usize": st.one_of(st.integers(0, 60), st.sampled_from([PAGE - 1, 8000])),
             "shift": st.integers(0, 40),
             "byte": st.integers(0, 300),
-            "tail": st.integers(0, 40),
+            "tail": st.integers(0, 20),
             "bit": st.integers(0, 7),
             "arg_bit": st.integers(0, 63),
             "arg": st.one_of(st.integers(0, 9), st.integers(0, U64 - 40)),
         }
         limit = {"bit": 8, "arg_bit": 64}.get(name, U64)
         start = draw(starts[name])
-        stop = min(start + draw(small) * draw(step), limit)
+        stop = min(start + draw(st.sampled_from([0, 1, 2, 3, 4])) * draw(step), limit)
         step_by = draw(st.integers(1, 3))
         if name == "tail":
             step_by = draw(st.sampled_from([5, 977, 4001]))
@@ -369,13 +368,13 @@ def test_any_sweep_at_all(fake: FakeKernel) -> None:
     calls = 0
 
     @given(rules())
-    @settings(max_examples=150)
+    @settings(max_examples=250)
     def any_sweep(drawn: tuple[Sweep, Contract]) -> None:
         nonlocal calls
         calls += check(fake, *drawn)
 
     any_sweep()
-    assert calls > 500, "the examples hardly make a call"
+    assert calls > 300, "the examples hardly make a call"
 
 
 # Rows: what the caller makes of what a kernel does.
