@@ -27,6 +27,8 @@ from harness.contract import (
     Copy,
     Descriptor,
     FetchSize,
+    NotTogether,
+    Null,
     OnlyWith,
     ReadBack,
     SizeBounds,
@@ -451,11 +453,14 @@ def _unknown_bits_of_a_field(interface: Interface, name: str, width: int) -> Non
             bits = (1 << bit for bit in range(width) if not check.mask >> bit & 1)
             refused += [interface.case(**{name: bit}) for bit in bits]
         if isinstance(check, AtMost) and check.field == name:
+            above = (check.maximum + 1, (1 << width) - 1, *(1 << bit for bit in range(width)))
             refused += [
                 interface.case(**{name: value})
-                for value in (check.maximum + 1, (1 << width) - 1)
-                if value < 1 << width
+                for value in above
+                if check.maximum < value < 1 << width
             ]
+        if isinstance(check, NotTogether) and check.field == name:
+            refused.append(interface.case(**{name: check.bits}))
     interface.check_all(*refused)
 
 
@@ -692,8 +697,11 @@ def _provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
             flags = contract.flags(arg)
             unknown = next(1 << bit for bit in range(flags.width) if not flags.mask >> bit & 1)
             yield lambda i, c: dataclasses.replace(c, flags=(*c.flags, (arg, unknown)))
-        case FetchSize():
+        case Null():
             yield lambda i, c: dataclasses.replace(c, pointer=0)
+        case FetchSize():
+            # Nothing is mapped in the first page; NULL itself may be told apart.
+            yield lambda i, c: dataclasses.replace(c, pointer=PAGE - 8)
         case SizeBounds(minimum=minimum, maximum=maximum):
             if minimum > 1:
                 yield lambda i, c: _sized(i, c, minimum - 1)
@@ -712,6 +720,8 @@ def _provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
             yield lambda i, c: _set(i, c, **{field: unknown})
         case AtMost(field=field, maximum=maximum):
             yield lambda i, c: _set(i, c, **{field: maximum + 1})
+        case NotTogether(field=field, bits=bits):
+            yield lambda i, c: _set(i, c, **{field: bits})
         case OnlyWith(field=field, other=other):
             yield lambda i, c: _set(i, c, **{field: 1, other: 0})
 

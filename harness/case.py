@@ -24,6 +24,8 @@ from harness.program import AREA_BYTES, ARENA, SCRATCH, U64, Address, Argument
 
 #: Bytes of a page, and of what lies before a struct in the arena's middle.
 PAGE = 4096
+#: Nonzero bytes of a tail that a description names.
+NAMED_BYTES = 4
 #: Where a Bytes argument lies in the scratch area; effects use what is before.
 BYTES_AT = 32768
 
@@ -77,6 +79,30 @@ class Case:
         if self.way is not None:
             parts.append(f"by {self.way.name}")
         return ", ".join(parts)
+
+
+def describe(contract: Contract, layout: Layout, case: Case, *, register: int) -> str:
+    """The call in words, with what differs from the contract's example."""
+    parts = [str(case)]
+    if case.at_page_start:
+        parts.append("at a page's first byte")
+    if case.pointer is not None:
+        return ", ".join(parts)
+    usize = effective_usize(contract, case, register=case.way.register if case.way else register)
+    length = max(min(usize or contract.zero_means or 0, len(case.memory)), contract.field_end)
+    own = contract.size.field if isinstance(contract.size, SizeField) else None
+    for field in layout.fields:
+        value = layout.get(case.memory, field.name)
+        plain = contract.example.get(field.name, 0) % (1 << 8 * field.size)
+        if field.end <= length and field.name != own and value != plain:
+            parts.append(f"{field.name} = {value:#x}")
+    tail = [at for at in range(layout.size, length) if case.memory[at]]
+    parts += [f"byte {at} = {case.memory[at]:#04x}" for at in tail[:NAMED_BYTES]]
+    if len(tail) > NAMED_BYTES:
+        parts.append(f"and {len(tail) - NAMED_BYTES} further bytes up to {tail[-1]}")
+    if case.memory[length:].strip(b"\0"):
+        parts.append("nonzero bytes behind usize")
+    return ", ".join(parts)
 
 
 def with_usize(contract: Contract, memory: bytes, usize: int) -> bytes:
@@ -134,6 +160,7 @@ def predict(contract: Contract, layout: Layout, case: Case, *, register: int) ->
         usize=effective_usize(contract, case, register=register),
         memory=case.memory,
         hole=hole,
+        null=case.pointer is not None and not case.pointer % (1 << register),
         args={index: value % (1 << register) for index, value in case.flags},
     )
     return model.outcome(contract, layout, call)

@@ -130,6 +130,13 @@ class UnknownFlags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Null:
+    """The pointer is NULL, and that is looked at before anything is read through it."""
+
+    errno: int = codes.EINVAL
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FetchSize:
     """The size cannot be read from the struct."""
 
@@ -202,10 +209,20 @@ class OnlyWith:
     errno: int = codes.EINVAL
 
 
-Check = UnknownFlags | FetchSize | SizeBounds | Tail | Copy | UnknownBits | AtMost | OnlyWith
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NotTogether:
+    """All of ``bits`` set in ``field`` at once."""
+
+    field: str
+    bits: int
+    errno: int = codes.EINVAL
+
 
 #: The checks that judge a field of the struct, after it was copied.
-FIELD_CHECKS = (UnknownBits, AtMost, OnlyWith)
+FieldCheck = UnknownBits | AtMost | OnlyWith | NotTogether
+FIELD_CHECKS = (UnknownBits, AtMost, OnlyWith, NotTogether)
+
+Check = UnknownFlags | Null | FetchSize | SizeBounds | Tail | Copy | FieldCheck
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -246,6 +263,7 @@ class Contract:
     name: str  #: the system call, without sys_
     number: str  #: the macro with its number, in <asm/unistd.h>
     header: str  #: UAPI header that declares the struct
+    includes: tuple[str, ...] = ()  #: further ones, for the names of known bits
     struct: str  #: its tag
     declaration: str  #: its C declaration, as the UAPI header has it
     size: Size

@@ -31,11 +31,18 @@ from harness import model
 from harness.abi import Way
 from harness.battery import BATTERY, LAST_USIZE, Item, Level
 from harness.case import PAGE, Case, Protection
-from harness.contract import AtMost, Contract, OnlyWith, ReadBack, SizeField, UnknownBits
+from harness.contract import (
+    AtMost,
+    Contract,
+    NotTogether,
+    OnlyWith,
+    ReadBack,
+    SizeField,
+    UnknownBits,
+)
 from harness.findings import Causes, ContractBrokenError, Mismatch
-from harness.interface import Interface, _Placed
+from harness.interface import Interface
 from harness.layout import Layout
-from harness.program import Program
 from vm import paths
 from vm.errors import HarnessError
 
@@ -59,12 +66,8 @@ SMALL = 1 << 16
 REACH = 12288
 #: Cases that are kept while a batch shrinks.
 DRAFTS = 8192
-#: Bytes of memory that one request lays out; a frame holds 256 KiB (wire.h).
-ROOM = 150_000
 #: What lies behind usize, where something does.
 BEYOND = bytes([0xA5]) * 64
-#: Nonzero bytes of a tail that a description names.
-NAMED_BYTES = 4
 
 Judge = Callable[[Sequence[Case]], list[list[Mismatch]]]
 
@@ -279,6 +282,8 @@ class Space:
                 spans += [(0, min(SMALL, check.maximum)), (check.maximum + 1, check.maximum + 2)]
             if isinstance(check, OnlyWith) and check.other == name:
                 spans += [(check.bits, check.bits)]
+            if isinstance(check, NotTogether) and check.field == name:
+                spans += [(check.bits, check.bits)]
         plain = _ranges(*spans, within=(0, top))
         bits = st.integers(0, width - 1).map(lambda bit: 1 << bit)
         beside = st.integers(0, width - 1).map(lambda bit: known | 1 << bit)
@@ -295,6 +300,8 @@ class Space:
                 case AtMost(field=field, maximum=most) if field == name and most < top:
                     spans = ((most + 1, top), (most + 1, most + 2))
                     found.append(_ranges(*spans, within=(0, top)))
+                case NotTogether(field=field, bits=bits) if field == name:
+                    found.append(st.just(bits))
                 case OnlyWith(field=field, other=other, bits=bits) if field == name:
                     if not self.example.get(other, 0) & bits:
                         found.append(_ranges((1, top), (1, 1), within=(1, top)))
@@ -418,29 +425,15 @@ class Space:
                     return True
                 case AtMost(field=field) if field == name and value > check.maximum:
                     return True
-                case OnlyWith(field=field) if field == name and value:
-                    return not self.layout.get(kept, check.other) & check.bits
+                case NotTogether(field=field, bits=bits) if field == name and value & bits == bits:
+                    return True
+                case OnlyWith(field=field, other=other, bits=bits) if field == name and value:
+                    return not self.layout.get(kept, other) & bits
         return False
 
     def describe(self, case: Case) -> str:
         """The call in words: what differs from the contract's example."""
-        parts = [str(case)]
-        length = min(self.covered(case.usize, case.way), len(case.memory))
-        if case.at_page_start:
-            parts.append("at a page's first byte")
-        if case.pointer is not None:
-            return ", ".join(parts)
-        for field in self.layout.fields:
-            value = self.layout.get(case.memory, field.name)
-            if field.end <= length and value != self.example.get(field.name, value):
-                parts.append(f"{field.name} = {value:#x}")
-        tail = [at for at in range(self.layout.size, length) if case.memory[at]]
-        parts += [f"byte {at} = {case.memory[at]:#04x}" for at in tail[:NAMED_BYTES]]
-        if len(tail) > NAMED_BYTES:
-            parts.append(f"and {len(tail) - NAMED_BYTES} further bytes up to {tail[-1]}")
-        if len(case.memory) > length:
-            parts.append("nonzero bytes behind usize")
-        return ", ".join(parts)
+        return cases.describe(self.contract, self.layout, case, register=self.register)
 
 
 #: Size, tail, spot, gate, then flags and fields: how often each is plain, of four
@@ -620,26 +613,6 @@ def seed() -> str:
     return str(core.global_force_seed or 0)
 
 
-def judge_with(interface: Interface) -> Judge:
-    """Make calls in one request, and compare each with what the contract allows."""
-
-    def judge(batch: Sequence[Case]) -> list[list[Mismatch]]:
-        found: list[list[Mismatch]] = []
-        waiting = list(batch)
-        while waiting:
-            program, used = Program(), 0
-            placed: list[_Placed] = []
-            while waiting and (not placed or used + len(waiting[0].memory) <= ROOM):
-                case = waiting.pop(0)
-                placed.append(interface._place(program, case))
-                used += len(case.memory)
-            results = interface.caller.run(program)
-            found += [interface.compare(one.case, interface._look(one, results)) for one in placed]
-        return found
-
-    return judge
-
-
 def space_of(interface: Interface) -> Space:
     """What can be varied about an interface on its target."""
     return Space(
@@ -672,7 +645,7 @@ def explore(interface: Interface, judge: Judge, *, rounds: int) -> None:
 def _combinations(interface: Interface, level: Level) -> None:
     """Everything that a call has, varied together."""
     rounds = FULL_ROUNDS if level.full else QUICK_ROUNDS
-    explore(interface, judge_with(interface), rounds=rounds)
+    explore(interface, interface.judge, rounds=rounds)
 
 
 BATTERY.append(Item(prop="explore", name="combinations", run=_combinations))

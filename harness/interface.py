@@ -9,6 +9,7 @@ def test_flags(interface: Interface) -> None:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from harness.target import Caller, Target
 #: In what an outcome can differ from the allowed one.
 ASPECTS = frozenset({"errno", "write-back", "effect", "memory"})
 #: Cases that go into one request; each is a dozen operations.
-CASES_PER_PROGRAM = 40
+CASES_PER_PROGRAM = 80
+#: Bytes of memory that one request lays out; a frame holds 256 KiB (wire.h).
+BYTES_PER_PROGRAM = 150_000
 #: A sweep's own deadline for one call that blocks, in milliseconds.
 SWEEP_DEADLINE_MS = 2000
 
@@ -146,7 +149,7 @@ class Interface:
 
     def constant(self, expression: str, *includes: str) -> int:
         """A constant expression of C in this ABI, from this kernel's headers."""
-        names = includes or (self.contract.header,)
+        names = includes or (self.contract.header, *self.contract.includes)
         found = layouts.constants(
             self.compiler, self.abi, includes=names, expressions={"value": expression}
         )
@@ -295,10 +298,11 @@ class Interface:
         if held is not None and "effect" in wrong:
             text += f", the kernel holds {held.hex()}"
         cause = f"{model.ending(allowed.errno)} → {seen.ending}"
+        words = cases.describe(self.contract, self.layout, case, register=self.abi.register)
         return [
             Mismatch(
-                first=str(case),
-                last=str(case),
+                first=words,
+                last=words,
                 count=1,
                 allowed=f"{text} ({allowed.why})" if allowed.why else text,
                 seen=str(seen),
@@ -316,16 +320,35 @@ class Interface:
     def check_all(self, *several: Case, about: frozenset[str] = ASPECTS) -> None:
         """Make calls, many to a request; ContractBrokenError names every cause."""
         found = Causes()
+        for mismatches in self.judge(several, about=about):
+            for mismatch in mismatches:
+                found.add(mismatch)
+        self.fail_on(found.all())
+
+    def judge(
+        self, several: Sequence[Case], *, about: frozenset[str] = ASPECTS
+    ) -> list[list[Mismatch]]:
+        """Make calls, many to a request; what each did that the contract does not allow."""
+        found: list[list[Mismatch]] = []
         waiting = list(several)
         while waiting:
-            batch, waiting = waiting[:CASES_PER_PROGRAM], waiting[CASES_PER_PROGRAM:]
-            program = Program()
-            placed = [self._place(program, case) for case in batch]
+            program, used = Program(), 0
+            placed: list[_Placed] = []
+            while waiting and (
+                not placed
+                or (
+                    len(placed) < CASES_PER_PROGRAM
+                    and used + len(waiting[0].memory) <= BYTES_PER_PROGRAM
+                )
+            ):
+                case = waiting.pop(0)
+                placed.append(self._place(program, case))
+                used += len(case.memory)
             results = self.caller.run(program)
-            for one in placed:
-                for mismatch in self.compare(one.case, self._look(one, results), about=about):
-                    found.add(mismatch)
-        self.fail_on(found.all())
+            found += [
+                self.compare(one.case, self._look(one, results), about=about) for one in placed
+            ]
+        return found
 
     # Many calls.
 

@@ -231,7 +231,7 @@ class Lab:
                 hint="QEMU fell back to another accelerator; ACCEL=tcg avoids KVM",
             )
         paths_in_guest = {abi: f"{GUEST_DIR}/caller-{abi.name}" for abi in self.setup.abis}
-        target = Target(channel, paths_in_guest, hello, name=f"Linux {hello.release}")
+        target = Target(channel, paths_in_guest, hello, name=f"Linux {hello.release}", guest=True)
         target.write_file("/proc/sys/kernel/printk", LOGLEVEL)
         self.guest = guest
         # No call of ours has caused what the kernel said while it booted: it is

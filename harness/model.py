@@ -19,6 +19,9 @@ from harness.contract import (
     Contract,
     Copy,
     FetchSize,
+    FieldCheck,
+    NotTogether,
+    Null,
     OnlyWith,
     ReadBack,
     SizeBounds,
@@ -42,6 +45,7 @@ class Call:
     usize: int  #: what the size says, already cut to the size's own width
     memory: bytes
     hole: int | None = None
+    null: bool = False  #: the pointer to the struct is NULL
     args: Mapping[int, int] = dataclasses.field(default_factory=dict)  #: registers, but the pointer
 
 
@@ -109,6 +113,8 @@ def _refusal(
             flags = contract.flags(arg)
             value = call.args.get(arg, 0) & ((1 << flags.width) - 1)
             return (flags.errno if value & ~flags.mask else 0), False
+        case Null(errno=number):
+            return (number if call.null else 0), False
         case FetchSize(errno=number):
             where = contract.size
             assert isinstance(where, SizeField)  # a contract of another kind has no such check
@@ -126,12 +132,12 @@ def _refusal(
             return number, check.writes_size and number == check.errno
         case Copy(errno=number):
             return (0 if _readable(call, 0, min(size, layout.size)) else number), False
-        case UnknownBits() | AtMost() | OnlyWith():
+        case UnknownBits() | AtMost() | OnlyWith() | NotTogether():
             kept = held(contract, layout, call, size=size)
             return (check.errno if _wrong(check, layout, kept) else 0), False
 
 
-def _wrong(check: UnknownBits | AtMost | OnlyWith, layout: Layout, kept: bytes) -> bool:
+def _wrong(check: FieldCheck, layout: Layout, kept: bytes) -> bool:
     """Whether a field of the kernel's copy is what ``check`` refuses."""
     value = layout.get(kept, check.field)
     match check:
@@ -141,6 +147,8 @@ def _wrong(check: UnknownBits | AtMost | OnlyWith, layout: Layout, kept: bytes) 
             return value > check.maximum
         case OnlyWith():
             return bool(value) and not layout.get(kept, check.other) & check.bits
+        case NotTogether():
+            return value & check.bits == check.bits
 
 
 def outcome(contract: Contract, layout: Layout, call: Call) -> Outcome:

@@ -142,8 +142,15 @@ class Target:
     """An agent and the callers that it starts, each when it is first needed."""
 
     def __init__(
-        self, channel: Channel, callers: Mapping[ABI, str], hello: Hello, *, name: str
+        self,
+        channel: Channel,
+        callers: Mapping[ABI, str],
+        hello: Hello,
+        *,
+        name: str,
+        guest: bool = False,
     ) -> None:
+        self.guest = guest
         self._channel = channel
         self._paths = callers
         self._started: set[ABI] = set()
@@ -241,8 +248,13 @@ class Target:
         return abi in self._paths and self.runs(abi) is None
 
     def lacks(self, abi: ABI) -> bool:
-        """Whether this kernel is known not to run programs of ``abi``."""
-        return abi in self._paths and self.runs(abi) is not None
+        """Whether programs of ``abi`` are known not to run here, or cannot be assumed to.
+
+        A guest's kernel is built for all of them; this machine's may not be.
+        """
+        if abi not in self._paths:
+            return not self.guest
+        return self.runs(abi) is not None
 
     def runs(self, abi: ABI) -> str | None:
         """None when the kernel runs programs of this ABI, else why not."""

@@ -13,10 +13,9 @@ of `flags` is not: it is FMODE_NONOTIFY inside the kernel, and build_open_flags(
 strips it as it strips O_CLOEXEC.  Mended, without being the aim, by commit
 ebe559609d78 ("fs: get rid of __FMODE_NONOTIFY kludge").
 
-Promised too, and not to be said here yet: RESOLVE_BENEATH together with
-RESOLVE_IN_ROOT, O_CREAT with O_DIRECTORY, O_PATH with most others, and
-__O_TMPFILE without O_DIRECTORY or without write access are EINVAL; O_CLOEXEC,
-a bit of a field and not of an argument, sets FD_CLOEXEC.
+Promised too, and not said here: flags that conflict, such as O_PATH with most
+others, are EINVAL; O_CLOEXEC, a bit of a field and not of an argument, sets
+FD_CLOEXEC.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from harness.contract import (
     Contract,
     Copy,
     Descriptor,
+    NotTogether,
     OnlyWith,
     Pointer,
     SizeArg,
@@ -70,20 +70,24 @@ OPEN_FLAGS = {
     "__O_TMPFILE": TMPFILE,
 }
 
+BENEATH = 0x08
+IN_ROOT = 0x10
+
 #: include/linux/fcntl.h:VALID_RESOLVE_FLAGS.
 RESOLVE_FLAGS = {
     "RESOLVE_NO_XDEV": 0x01,
     "RESOLVE_NO_MAGICLINKS": 0x02,
     "RESOLVE_NO_SYMLINKS": 0x04,
-    "RESOLVE_BENEATH": 0x08,
-    "RESOLVE_IN_ROOT": 0x10,
+    "RESOLVE_BENEATH": BENEATH,
+    "RESOLVE_IN_ROOT": IN_ROOT,
     "RESOLVE_CACHED": 0x20,
 }
 
 CONTRACT = Contract(
     name="openat2",
     number="__NR_openat2",
-    header="linux/fcntl.h",  # which includes linux/openat2.h, and has the O_ macros
+    header="linux/openat2.h",
+    includes=("linux/fcntl.h",),
     struct="open_how",
     declaration="""
         struct open_how {
@@ -96,14 +100,15 @@ CONTRACT = Contract(
     versions=(Version(name="VER0", size=VER0),),
     zero_means=None,
     args=(Value(value=AT_FDCWD), Bytes(data=b"/dev/null\0"), Pointer(), SizeValue()),
-    # In this order: what stands higher is refused first.  The last four are one
-    # errno, so that their order cannot be seen; it is build_open_flags()'s.
+    # In this order: what stands higher is refused first.  What judges a field is
+    # one errno, so that its order cannot be seen; it is build_open_flags()'s.
     checks=(
         SizeBounds(minimum=VER0, maximum=PAGE, too_small=EINVAL, too_big=E2BIG),
         Tail(errno=E2BIG),
         Copy(),
         UnknownBits(field="flags", known=OPEN_FLAGS),  # all 64 bits: 32 to 63 are none of them
         UnknownBits(field="resolve", known=RESOLVE_FLAGS),
+        NotTogether(field="resolve", bits=BENEATH | IN_ROOT),
         AtMost(field="mode", maximum=0o7777),  # S_IALLUGO
         OnlyWith(field="mode", other="flags", bits=O_CREAT | TMPFILE),
     ),
