@@ -108,7 +108,7 @@ def test_kvm(make: Make) -> None:
 
 def test_two_cpus_keep_their_timers(make: Make) -> None:
     command = virtme_command(make(cpus=2), {"extsys.0": 7})
-    assert options(command, "--cpus") == ["2"]
+    assert options(command, "--cpus") == ["2,sockets=2,cores=1,threads=1"]
     assert "nolapic_timer" not in options(command, "--kopt")
 
 
