@@ -33,7 +33,13 @@ def terminal(results: Sequence[TestResult], *, title: str, width: int, color: bo
             shown.append(f"[{style}]{cell}[/]")
         grid.add_row(f"{prop} {PROPERTIES[prop]}", *shown)
     out = StringIO()
-    console = Console(file=out, width=width, force_terminal=color, no_color=not color)
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=color,
+        no_color=not color,
+        color_system="standard" if color else None,  # not what TERM says: pytest has decided
+    )
     console.print(grid)
     return out.getvalue()
 

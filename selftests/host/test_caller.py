@@ -615,7 +615,10 @@ print(os.getpid() == os.getsid(0))
     assert done.output.splitlines() == ["[0, 1, 2]", "b''", "[]", "True"]
     # Python ignores SIGPIPE by itself, grep does not.
     done = local.execute(["/bin/grep", "SigIgn", "/proc/self/status"], seconds=5)
-    assert done.output.split() == ["SigIgn:", "0" * 16]
+    name, mask = done.output.split()
+    # Signals 32 and 33 are libc's own: nobody can set them, and what this process
+    # was started with stays.
+    assert (name, int(mask, 16) & ~(0b11 << 31)) == ("SigIgn:", 0)
 
 
 @pytest.mark.parametrize(

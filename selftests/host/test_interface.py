@@ -158,7 +158,7 @@ def test_a_single_call_s_assertion_names_them_too(rig: Rig) -> None:
         interface.check(case)
     assert str(caught.value) == (
         f"{interface.abi.name}: xyzzy() breaks its contract:\n"
-        "1 call: usize 40\n"
+        "1 call: usize 40, byte 39 = 0x01\n"
         "  allowed: E2BIG, size set to 24 (Tail)\n"
         "  kernel:  E2BIG"
     )
