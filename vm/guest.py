@@ -481,11 +481,17 @@ class Guest:
         with contextlib.suppress(OSError):  # not there yet, or no longer
             children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
             for child in map(int, children):
+                # The pidfd first, so that what is read next is of the process it names.
                 fd = os.pidfd_open(child)
-                if b"\0-append\0" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    self._qemu, self._qemu_pid = fd, child
-                    return True
-                os.close(fd)
+                try:
+                    if b"\0-append\0" in Path(f"/proc/{child}/cmdline").read_bytes():
+                        self._qemu, self._qemu_pid, fd = fd, child, -1
+                        return True
+                finally:
+                    # Also when the child was reaped in between: virtme-run asks
+                    # QEMU for its version first.
+                    if fd >= 0:
+                        os.close(fd)
         return False
 
     @property
