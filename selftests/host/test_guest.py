@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -379,6 +380,30 @@ def test_no_virtme_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InfraError, match="virtme-run: not found"):
         find_virtme_run()
+
+
+def test_a_child_that_is_gone_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """virtme-run asks QEMU for its version; that child may be reaped while it is looked at."""
+    opened: list[int] = []
+    pidfd_open = os.pidfd_open
+
+    def ended_meanwhile(pid: int) -> int:
+        fd = pidfd_open(pid)
+        opened.append(fd)
+        child.kill()
+        child.wait()
+        return fd
+
+    guest = Guest.__new__(Guest)
+    guest._qemu = None
+    guest._terminal = types.SimpleNamespace(leader=os.getpid())  # type: ignore[assignment]
+    with subprocess.Popen(["sleep", "100"]) as child:
+        monkeypatch.setattr(os, "pidfd_open", ended_meanwhile)
+        assert not guest._find_qemu()
+    assert opened
+    for fd in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
 
 
 # The shell.
