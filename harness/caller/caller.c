@@ -76,6 +76,8 @@ static struct stream out;
 static __thread sigjmp_buf *volatile fault_target;
 static volatile sig_atomic_t fault_signal;
 static volatile sig_atomic_t alarms;
+/* Either of the two above has changed: all that a loop of many calls looks at. */
+static volatile sig_atomic_t events;
 
 static void on_fault(int sig)
 {
@@ -90,12 +92,14 @@ static void on_fault(int sig)
 static void on_sigsys(int sig)
 {
 	fault_signal = sig;
+	events++;
 }
 
 static void on_alarm(int sig)
 {
 	(void)sig;
 	alarms++;
+	events++;
 }
 
 static void set_handler(int sig, void (*handler)(int))
@@ -195,6 +199,13 @@ static bool inside(const struct wire_op *op, uint64_t length)
 	       length <= WIRE_ARENA && op->arg[0] <= WIRE_ARENA - length;
 }
 
+static inline int64_t enter(const struct wire_op *op, const uint64_t *args)
+{
+	if (op->entry == WIRE_ENTRY_INT80)
+		return raw_int80(op->nr, args);
+	return raw_native(op->nr, args);
+}
+
 /* Zero, or the refusal's code. */
 static uint32_t check_op(const struct wire_op *op, uint32_t index, uint32_t data_length)
 {
@@ -277,10 +288,7 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 			break;
 		}
 		fault_signal = 0;
-		if (op->entry == WIRE_ENTRY_INT80)
-			result->ret = raw_int80(op->nr, args);
-		else
-			result->ret = raw_native(op->nr, args);
+		result->ret = enter(op, args);
 		if (fault_signal) {
 			result->flags = WIRE_R_SIGNAL;
 			result->ret = fault_signal;
@@ -647,6 +655,17 @@ static bool vec_differs(const unsigned char *a, const unsigned char *b, size_t l
 	return differ[0] | differ[1];
 }
 
+/*
+ * What the last call returned, and the quick bytes before and behind it.  From
+ * these alone its row was made, if they are known: a call that is like it in
+ * them belongs to the same row, and nothing more need be asked.
+ */
+struct last {
+	bool known;
+	int64_t ret;
+	uint64_t before[2], after[2];
+};
+
 struct walk {
 	const struct wire_header *re;
 	struct wire_sweep s;
@@ -667,9 +686,12 @@ struct walk {
 	uint64_t byte;
 	uint64_t args[6];
 
-	struct wire_row row;
+	struct wire_row row;		/* of the calls since row.first, while it is open */
+	bool open;
+	struct last last;
 	struct stream rows;
 	struct wire_done done;
+	sig_atomic_t alarms;		/* before the call */
 	uint64_t reported;		/* when progress was last sent, ns */
 };
 
@@ -795,16 +817,23 @@ static void flush_rows(struct walk *w)
 
 static void report_progress(struct walk *w);
 
+static void add_row(struct walk *w, const struct wire_row *row)
+{
+	stream_add(&w->rows, row, sizeof(*row));
+	w->done.rows++;
+	if (w->rows.end >= ROWS_PER_FRAME * sizeof(*row))
+		flush_rows(w);
+}
+
+/* The open row has no more calls than those that are done. */
 static void end_row(struct walk *w)
 {
-	if (!w->row.count && !(w->row.flags & WIRE_ROW_CANARY))
+	w->last.known = false;
+	if (!w->open)
 		return;
-	stream_add(&w->rows, &w->row, sizeof(w->row));
-	w->done.rows++;
-	w->row.count = 0;
-	w->row.flags = 0;
-	if (w->rows.end >= ROWS_PER_FRAME * sizeof(w->row))
-		flush_rows(w);
+	w->open = false;
+	w->row.count = w->done.calls - w->row.first;
+	add_row(w, &w->row);
 }
 
 /*
@@ -826,53 +855,36 @@ static uint64_t effect(struct run *run, const struct wire_op *after, uint32_t co
 	return fnv(hash, run->reply->bytes, run->reply->end);
 }
 
-/* One call at the walk's point. */
-static void call_once(struct walk *w)
+/* One more call has returned @ret: find its row, and put the quick bytes right. */
+static void settle(struct walk *w, int64_t ret)
 {
 	const struct wire_sweep *s = &w->s;
-	int before = alarms;
-	struct wire_row row;
-	bool changed;
-	int64_t ret;
-	uint32_t i;
+	const unaligned_u64 *quick = (const unaligned_u64 *)w->quick;
+	const unaligned_u64 *should = (const unaligned_u64 *)shadow_of(w->quick);
+	struct last last = {
+		.ret = ret,
+		.before = { should[0], should[1] },
+		.after = { quick[0], quick[1] },
+	};
+	struct wire_row row = { .first = w->done.calls };
 
-	for (i = 0; i < s->before; i++)
-		run_op(&w->run, &w->ops[i], &w->results[0]);
-	fault_signal = 0;
-	if (s->call.entry == WIRE_ENTRY_INT80)
-		ret = raw_int80(s->call.nr, w->args);
-	else
-		ret = raw_native(s->call.nr, w->args);
-
-	/* The host takes silence for a hang, and one loop may be all there is. */
-	if (!((uint32_t)w->done.calls % CALLS_BETWEEN_CLOCKS))
-		report_progress(w);
-	/* Nearly every call of a sweep is refused as the one before it was. */
-	changed = vec_differs(w->quick, shadow_of(w->quick), sizeof(vec));
-	if (!changed && w->row.count && ret == w->row.ret && is_error(ret) &&
-	    !w->row.flags && !fault_signal && alarms == before) {
-		w->row.count++;
-		w->done.calls++;
-		return;
-	}
-
-	row = (struct wire_row){ .first = w->done.calls, .count = 1 };
 	if (fault_signal) {
 		row.flags |= WIRE_ROW_SIGNAL;
 		row.ret = fault_signal;
+		fault_signal = 0;
 	} else if (is_error(ret)) {
 		row.ret = ret;
-		if (ret == -EINTR && alarms != before)
+		if (ret == -EINTR && alarms != w->alarms)
 			row.flags |= WIRE_ROW_DEADLINE;
+		last.known = !row.flags;
 	} else if (s->after) {
 		w->results[0].ret = ret;
 		w->results[0].flags = 0;
 		row.flags |= WIRE_ROW_EFFECT;
 		row.effect = effect(&w->run, &w->ops[s->before], s->after);
 	}
-	w->done.calls++;
 
-	if (changed) {
+	if (last.before[0] != last.after[0] || last.before[1] != last.after[1]) {
 		unsigned char *mirror = shadow_of(w->p);
 
 		if (s->size_kind == WIRE_SIZE_FIELD &&
@@ -889,27 +901,42 @@ static void call_once(struct walk *w)
 		}
 	}
 
-	if (w->row.count && row.ret == w->row.ret && row.flags == w->row.flags &&
-	    row.written == w->row.written && row.effect == w->row.effect) {
-		w->row.count++;
-		return;
+	if (!w->open || row.ret != w->row.ret || row.flags != w->row.flags ||
+	    row.written != w->row.written || row.effect != w->row.effect) {
+		end_row(w);
+		w->row = row;
+		w->open = true;
 	}
-	end_row(w);
-	w->row = row;
+	w->last = last;
+	w->done.calls++;
+	w->alarms = alarms;
+}
+
+/* One call at the walk's point. */
+static void call_once(struct walk *w)
+{
+	uint32_t i;
+
+	w->alarms = alarms;
+	for (i = 0; i < w->s.before; i++)
+		run_op(&w->run, &w->ops[i], &w->results[0]);
+	fault_signal = 0;
+	settle(w, enter(&w->s.call, w->args));
+	/* The host takes silence for a hang, and one loop may be all there is. */
+	if (!((uint32_t)w->done.calls % CALLS_BETWEEN_CLOCKS))
+		report_progress(w);
 }
 
 /* Some byte from @at on is not what it should be: say where, seen from @p, and mend it. */
 static void changed(struct walk *w, const unsigned char *p, const unsigned char *at)
 {
+	struct wire_row row = { .first = w->done.calls, .flags = WIRE_ROW_CANARY };
+
 	while (*at == *shadow_of(at))
 		at++;
+	row.written = at - p;
 	end_row(w);
-	w->row = (struct wire_row){
-		.first = w->done.calls,
-		.flags = WIRE_ROW_CANARY,
-		.written = at - p,
-	};
-	end_row(w);
+	add_row(w, &row);
 	memcpy(w->window, shadow_of(w->window), WINDOW);
 }
 
@@ -935,6 +962,95 @@ static void flip(struct walk *w, unsigned char bits)
 	shadow_of(w->p)[w->byte] ^= bits;
 }
 
+/* Whether the byte at @at is one that each call is looked at by. */
+static bool is_quick(const struct walk *w, const unsigned char *at)
+{
+	return at >= w->quick && at < w->quick + sizeof(vec);
+}
+
+/*
+ * The innermost dimension, with nothing to be done before a call.  Most calls
+ * are refused as the one before was, and cost a few instructions beside the
+ * call itself; those take the place of everything in call_once().  The byte
+ * that is flipped must not be a quick one.
+ */
+static void walk_calls(struct walk *w, const struct wire_dim *d, uint64_t stop)
+{
+	const struct wire_op *call = &w->s.call;
+	const bool bits = d->kind == WIRE_DIM_BIT;
+	const bool bytes = d->kind == WIRE_DIM_BYTE || d->kind == WIRE_DIM_TAIL;
+	unaligned_u64 *quick = (unaligned_u64 *)w->quick;
+	const unaligned_u64 *should = (const unaligned_u64 *)shadow_of(w->quick);
+	uint64_t *arg = &w->args[d->index];
+	uint64_t was = *arg;
+	unsigned char *at = w->p + w->byte;
+	unsigned char flipped = w->s.flip;
+	sig_atomic_t seen = events;
+	struct last last = w->last;
+	uint64_t v;
+
+	w->alarms = alarms;
+	fault_signal = 0;
+	if (last.before[0] != should[0] || last.before[1] != should[1])
+		last.known = false;
+	for (v = d->start; v < stop; v += d->step) {
+		int64_t ret;
+
+		if (bits) {
+			flipped = 1u << v;
+			*at ^= flipped;
+		} else if (bytes) {
+			at = w->p + v;
+			*at ^= flipped;
+		} else {
+			*arg = d->kind == WIRE_DIM_ARG ? v : was ^ 1ull << v;
+		}
+		ret = enter(call, w->args);
+		if (!((ret ^ last.ret) | (int64_t)(quick[0] ^ last.after[0]) |
+		      (int64_t)(quick[1] ^ last.after[1]) | (events ^ seen)) && last.known) {
+			w->done.calls++;
+			quick[0] = last.before[0];
+			quick[1] = last.before[1];
+		} else {
+			settle(w, ret);
+			last = w->last;
+			seen = events;
+		}
+		if (bits || bytes)
+			*at ^= flipped;
+		if (!((uint32_t)w->done.calls % CALLS_BETWEEN_CLOCKS)) {
+			report_progress(w);
+			seen = events;
+			w->alarms = alarms;
+		}
+		if (v > UINT64_MAX - d->step)
+			break;
+	}
+	if (d->kind == WIRE_DIM_ARG)
+		was = w->s.call.arg[d->index];
+	*arg = was;
+}
+
+/* Whether walk_calls() may walk this dimension at this point of the outer ones. */
+static bool is_plain(const struct walk *w, const struct wire_dim *d, uint64_t stop)
+{
+	const unsigned char *last = w->quick + sizeof(vec);
+
+	if (w->s.before)
+		return false;
+	switch (d->kind) {
+	case WIRE_DIM_BIT:
+		return !is_quick(w, w->p + w->byte);
+	case WIRE_DIM_BYTE:
+	case WIRE_DIM_TAIL:
+		return w->p + d->start >= last || w->p + stop <= w->quick;
+	case WIRE_DIM_ARG:
+	case WIRE_DIM_ARG_BIT:
+		return true;
+	}
+	return false;
+}
+
 static void walk_dims(struct walk *w, unsigned int depth);
 
 static inline void walk_inner(struct walk *w, unsigned int depth)
@@ -955,6 +1071,10 @@ static void walk_dims(struct walk *w, unsigned int depth)
 		stop = w->s.place == WIRE_PLACE_SHORT ? w->extent : w->usize;
 		if (stop > w->extent)
 			stop = w->extent;
+	}
+	if (depth + 1 == w->s.dims && is_plain(w, d, stop)) {
+		walk_calls(w, d, stop);
+		stop = d->start;
 	}
 	for (v = d->start; v < stop; v += d->step) {
 		switch (d->kind) {
@@ -1163,13 +1283,16 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 			check_canaries(&w);
 		}
 	} else {
-		end_row(&w);
-		w.row = (struct wire_row){
-			.first = w.done.calls++,
+		struct wire_row row = {
+			.first = w.done.calls,
 			.count = 1,
 			.ret = caught,
 			.flags = WIRE_ROW_SIGNAL,
 		};
+
+		end_row(&w);
+		add_row(&w, &row);
+		w.done.calls++;
 	}
 	fault_target = NULL;
 	arm(0, false);
@@ -1344,10 +1467,7 @@ static void race(const struct wire_race *r, const struct wire_op *ops, struct wi
 		if (flipped.alone)
 			sched_yield();
 		fault_signal = 0;
-		if (r->call.entry == WIRE_ENTRY_INT80)
-			ret = raw_int80(r->call.nr, args);
-		else
-			ret = raw_native(r->call.nr, args);
+		ret = enter(&r->call, args);
 		if (fault_signal) {
 			row.flags |= WIRE_ROW_SIGNAL;
 			row.ret = fault_signal;
@@ -1467,10 +1587,7 @@ static void child(const struct wire_outside *o, const uint64_t *args,
 	}
 	fault_signal = 0;
 	report->phase = DURING;
-	if (o->call.entry == WIRE_ENTRY_INT80)
-		ret = raw_int80(o->call.nr, args);
-	else
-		ret = raw_native(o->call.nr, args);
+	ret = enter(&o->call, args);
 	report->ret = ret;
 	report->signal = fault_signal;
 	report->phase = AFTER;
