@@ -10,7 +10,8 @@
 
 # --- parameters: on make's command line, or in the environment ----------------
 
-KERNEL ?= 6.12 ## the kernel's series: a name of vm/kernels.toml
+KERNEL ?= 6.12 ## the kernel: 6.12 or 6.1, a name of vm/kernels.toml
+VARIANT ?= ver0 ## of that kernel: ver0, ver1, ver2 or off
 KERNEL_TREE ?= ## a kernel tree of your own, patched or not; it is never written to
 ABI ?= ## only these callers: m64, m32, mx32, or several with commas (default: all)
 ACCEL ?= auto ## auto, kvm or tcg; auto takes KVM only where it is proved to boot
@@ -28,7 +29,7 @@ export PATH := $(CURDIR)/build/venv/bin:$(PATH)
 # The kernel's make is no part of this one: not its job server, not its flags,
 # not the variables of its command line.  make insists on exporting MAKELEVEL.
 unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
-unexport KERNEL KERNEL_TREE ABI ACCEL BATTERY JOBS MIRROR PYTEST_ARGS PYTHON
+unexport KERNEL VARIANT KERNEL_TREE ABI ACCEL BATTERY JOBS MIRROR PYTEST_ARGS PYTHON
 # Whatever environment was active in the caller's shell, build/venv is used.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
@@ -42,7 +43,8 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 quote = '$(subst ','\'',$(strip $(1)))'
 option = $(if $(strip $(2)),$(1) $(call quote,$(2)))
 
-kernel-options = $(call option,--kernel,$(KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE)) \
+kernel-options = $(call option,--kernel,$(KERNEL)) $(call option,--variant,$(VARIANT)) \
+	$(call option,--kernel-tree,$(KERNEL_TREE)) \
 	$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR))
 guest-options = $(kernel-options) $(call option,--accel,$(ACCEL))
 

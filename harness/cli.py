@@ -20,7 +20,7 @@ from harness import conformance, interfaces
 from harness.abi import ABIS
 from harness.lab import Lab, Setup
 from harness.plugin import REPORT_DIR, chosen_abis
-from vm import accel, doctor, shell
+from vm import accel, doctor, kernels, shell
 from vm.errors import HarnessError, UserError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -37,7 +37,16 @@ def _options(*names: str) -> Callable[[Command], Command]:
     """The options that several commands share, each defined once."""
     known = {
         "kernel": click.option(
-            "--kernel", default="6.12", show_default=True, help="A series of vm/kernels.toml."
+            "--kernel",
+            default=kernels.DEFAULT_KERNEL,
+            show_default=True,
+            help="A kernel of vm/kernels.toml.",
+        ),
+        "variant": click.option(
+            "--variant",
+            default=kernels.DEFAULT_VARIANT,
+            show_default=True,
+            help=f"Of that kernel: {', '.join(kernels.load_variants())}.",
         ),
         "kernel_tree": click.option(
             "--kernel-tree",
@@ -101,7 +110,18 @@ def cli() -> None:
 
 
 @cli.command("vm-test")
-@_options("kernel", "kernel_tree", "patches", "abi", "accel", "battery", "jobs", "mirror", "report")
+@_options(
+    "kernel",
+    "variant",
+    "kernel_tree",
+    "patches",
+    "abi",
+    "accel",
+    "battery",
+    "jobs",
+    "mirror",
+    "report",
+)
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
     """Build the kernel, boot it, and test it with callers of every ABI."""
@@ -115,7 +135,18 @@ def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
 
 @cli.command()
 @click.argument("contract")
-@_options("kernel", "kernel_tree", "patches", "abi", "accel", "battery", "jobs", "mirror", "report")
+@_options(
+    "kernel",
+    "variant",
+    "kernel_tree",
+    "patches",
+    "abi",
+    "accel",
+    "battery",
+    "jobs",
+    "mirror",
+    "report",
+)
 @click.option("--bzimage", type=click.Path(path_type=Path), help="A kernel built elsewhere.")
 @click.option("--headers", type=click.Path(path_type=Path), help="Its UAPI include directory.")
 @click.option("--local", is_flag=True, help="The kernel that this machine runs, without a guest.")
@@ -139,7 +170,8 @@ def _pytest(args: list[str]) -> NoReturn:
 
 def _pytest_options(setup: Setup, battery: str) -> list[str]:
     """What was asked for, as the plugin's options."""
-    args = ["--kernel", setup.kernel, "--accel", setup.accel, "--battery", battery]
+    args = ["--kernel", setup.kernel, "--variant", setup.variant]
+    args += ["--accel", setup.accel, "--battery", battery]
     args += ["--report", str(setup.report), f"--junitxml={setup.report / 'junit.xml'}"]
     args += ["--abi", ",".join(one.name for one in setup.abis)]
     for name in ("kernel_tree", "mirror", "jobs", "bzimage", "headers"):
@@ -173,18 +205,19 @@ def host_test(pytest_args: tuple[str, ...]) -> None:
 
 
 @cli.command("guest-test")
-@_options("kernel", "kernel_tree", "accel", "jobs", "mirror")
+@_options("kernel", "variant", "kernel_tree", "accel", "jobs", "mirror")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def guest_test(pytest_args: tuple[str, ...], **asked: Any) -> None:
     """Run the tests of the harness itself on guests: killed, hung, panicked."""
     lab = Lab(_setup(**asked))
     _prepare(lab)
-    args = ["--kernel", lab.setup.kernel, "--accel", lab.setup.accel]
+    args = ["--kernel", lab.setup.kernel, "--variant", lab.setup.variant]
+    args += ["--accel", lab.setup.accel]
     _pytest([GUEST_TESTS, *args, *pytest_args])
 
 
 @cli.command()
-@_options("kernel", "kernel_tree", "jobs", "mirror")
+@_options("kernel", "variant", "kernel_tree", "jobs", "mirror")
 def kernel(**asked: Any) -> None:
     """Build the kernel, unless the cache has it."""
     built = Lab(_setup(**asked)).built
@@ -192,7 +225,7 @@ def kernel(**asked: Any) -> None:
 
 
 @cli.command()
-@_options("kernel", "kernel_tree", "abi", "jobs", "mirror")
+@_options("kernel", "variant", "kernel_tree", "abi", "jobs", "mirror")
 def callers(**asked: Any) -> None:
     """Build the callers and the agent."""
     programs = Lab(_setup(**asked)).programs
@@ -201,7 +234,7 @@ def callers(**asked: Any) -> None:
 
 
 @cli.command("shell")
-@_options("kernel", "kernel_tree", "accel", "jobs", "mirror")
+@_options("kernel", "variant", "kernel_tree", "accel", "jobs", "mirror")
 def guest_shell(**asked: Any) -> None:
     """Open a shell in the guest, on this machine's own root, read-only."""
     lab = Lab(_setup(**asked))
@@ -243,7 +276,7 @@ def _kvm_prover(cache: Path) -> Callable[[], tuple[bool, str]] | None:
 
 
 @cli.command()
-@_options("kernel", "kernel_tree", "accel", "jobs", "mirror")
+@_options("kernel", "variant", "kernel_tree", "accel", "jobs", "mirror")
 def bench(**asked: Any) -> None:
     """Measure boot, round trip and sweep, each beside its alternative in one run."""
     from harness import bench as benches  # noqa: PLC0415 - nothing else needs it

@@ -56,7 +56,8 @@ class Setup:
 
     abis: tuple[ABI, ...]
     report: Path  #: directory of the run's output
-    kernel: str = "6.12"
+    kernel: str = kernels.DEFAULT_KERNEL
+    variant: str = kernels.DEFAULT_VARIANT
     kernel_tree: Path | None = None
     accel: str = "auto"
     jobs: int | None = None
@@ -65,7 +66,7 @@ class Setup:
     bzimage: Path | None = None  #: a kernel built elsewhere, a bzImage or a vmlinux
     headers: Path | None = None  #: its UAPI include directory
     patches: tuple[Path, ...] = ()  #: on top of the series: a mutant, an extension
-    fragments: tuple[str, ...] = build.FRAGMENTS  #: of the kernel's configuration
+    fragments: tuple[str, ...] = ()  #: Kconfig fragments on top of the variant's
     memory: int = 256  #: MiB of the guest
     cpus: int = 1
     cache: Path = dataclasses.field(default_factory=paths.cache_dir)
@@ -73,6 +74,9 @@ class Setup:
     def __post_init__(self) -> None:
         """Refuse what would otherwise be found wrong after minutes of building.  UserError."""
         kernels.kernel(self.kernel)
+        kernels.variant(self.variant)
+        if not self.local and not self.bzimage:
+            build.stacked(self.kernel, self.variant)
         if self.accel not in ACCELS:
             raise UserError(
                 f"ACCEL={self.accel}: not a way to run a guest", hint=f"one of {', '.join(ACCELS)}"
@@ -108,14 +112,14 @@ class Lab:
     def built(self) -> Built:
         """The kernel, built if the cache does not have it."""
         asked = self.setup
-        series = None
+        series = build.stacked(asked.kernel, asked.variant)
         if asked.patches:
-            series = patches.load_series(patches.series_dir(kernels.kernel(asked.kernel).series))
             series += patches.single(asked.patches)
         return build.build(
             asked.kernel,
+            variant=asked.variant,
             series=series,
-            fragments=asked.fragments,
+            fragments=(*kernels.variant(asked.variant).fragments, *asked.fragments),
             kernel_tree=asked.kernel_tree,
             jobs=asked.jobs,
             mirror=asked.mirror,
@@ -129,7 +133,9 @@ class Lab:
         if asked.headers or asked.local:
             return Compiler(headers=asked.headers)
         if asked.bzimage:
-            series = build.headers(asked.kernel, jobs=asked.jobs, mirror=asked.mirror)
+            series = build.headers(
+                asked.kernel, variant=asked.variant, jobs=asked.jobs, mirror=asked.mirror
+            )
             return Compiler(headers=series)
         return Compiler(headers=self.built.headers)
 
@@ -282,6 +288,8 @@ class Lab:
         if not self.setup.local:
             origin = self.setup.bzimage or self.built.record.get("origin", self.built.release)
             found["built from"] = str(origin)
+            if not self.setup.bzimage:
+                found["variant"] = str(kernels.variant(self.setup.variant))
             found["accelerator"] = str(self.accel)
             found["guests booted"] = str(self.boots)
             if self.boot_events:

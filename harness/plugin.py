@@ -32,6 +32,7 @@ from harness.interface import Interface
 from harness.lab import Lab, Setup
 from harness.report import ktap, repro, repro_layout, show
 from harness.report.results import PROPERTIES, TestResult, counts
+from vm import kernels
 from vm.errors import GuestError, HarnessError, Verdict
 
 if TYPE_CHECKING:
@@ -48,7 +49,14 @@ REPORT_DIR = "build/report"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of a run on a target."""
     group = parser.getgroup("extsys", "extensible syscalls on a real kernel")
-    group.addoption("--kernel", default="6.12", help="series of vm/kernels.toml (%(default)s)")
+    group.addoption(
+        "--kernel", default=kernels.DEFAULT_KERNEL, help="of vm/kernels.toml (%(default)s)"
+    )
+    group.addoption(
+        "--variant",
+        default=kernels.DEFAULT_VARIANT,
+        help=f"of that kernel: {', '.join(kernels.load_variants())} (%(default)s)",
+    )
     group.addoption("--kernel-tree", type=Path, help="a kernel tree of yours; never written to")
     group.addoption(
         "--patch", type=Path, action="append", default=[], help="a patch on top of the series"
@@ -82,6 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
             abis=chosen_abis(option.abi),
             report=option.report.resolve(),
             kernel=option.kernel,
+            variant=option.variant,
             kernel_tree=option.kernel_tree,
             accel=option.accel,
             jobs=option.jobs,

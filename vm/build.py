@@ -30,14 +30,11 @@ from vm import kconfig, kernels, patches, paths, proc, trees
 from vm import source as sources
 from vm.errors import InfraError, UserError
 from vm.kbuild import Cost, Make
-from vm.kernels import Kernel
+from vm.kernels import DEFAULT_VARIANT, Kernel, Variant
 from vm.source import Source
 
 #: Raise when the same input would give another kernel: flags, goals, layout.
 FORMAT = "kernel-2"
-
-#: The fragments of a kernel as the tests want it.
-FRAGMENTS = ("base", "abi", "test", "xyzzy")
 
 #: Objects that are compiled once more with DWARF, if the kernel has them: what
 #: the kernel itself takes the sample's struct to be.  A whole kernel with DWARF
@@ -115,7 +112,7 @@ def _plan(
     *,
     kernel_tree: Path | None,
     mirror: str | None,
-    series: patches.Series | None,
+    series: patches.Series,
     cache: Path | None,
 ) -> _Plan:
     home = cache or paths.cache_dir()
@@ -124,7 +121,6 @@ def _plan(
             f"{home}: the kernel cannot be built below a path with spaces or colons",
             hint="EXTSYS_CACHE names another place for the cache",
         )
-    wanted = series or patches.load_series(patches.series_dir(kernel.series))
     if kernel_tree is not None:
         source = sources.user_tree(kernel_tree, cache=home)
         return _Plan(
@@ -132,7 +128,7 @@ def _plan(
             digest=source.digest,
             family=source.family,
             owned=False,
-            series=wanted,
+            series=series,
             obtain=lambda: source,
         )
 
@@ -145,7 +141,7 @@ def _plan(
         digest=digest,
         family=kernel.series,
         owned=True,
-        series=wanted,
+        series=series,
         obtain=obtain,
     )
 
@@ -166,6 +162,7 @@ def _disk() -> Iterator[None]:
 def headers(
     kernel_name: str | Kernel,
     *,
+    variant: str | Variant = DEFAULT_VARIANT,
     kernel_tree: Path | None = None,
     mirror: str | None = None,
     series: patches.Series | None = None,
@@ -178,9 +175,14 @@ def headers(
     (Documentation/kbuild/headers_install.rst) and do not depend on the
     configuration.
     """
+    kernel = _row(kernel_name)
     with _disk():
         plan = _plan(
-            _row(kernel_name), kernel_tree=kernel_tree, mirror=mirror, series=series, cache=cache
+            kernel,
+            kernel_tree=kernel_tree,
+            mirror=mirror,
+            series=series or stacked(kernel, _variant(variant)),
+            cache=cache,
         )
         return _headers(plan, _jobs(jobs))[0]
 
@@ -188,8 +190,9 @@ def headers(
 def order(
     kernel_name: str | Kernel,
     *,
+    variant: str | Variant = DEFAULT_VARIANT,
     kernel_tree: Path | None = None,
-    fragments: Sequence[str] = FRAGMENTS,
+    fragments: Sequence[str] | None = None,
     jobs: int | None = None,
     mirror: str | None = None,
     series: patches.Series | None = None,
@@ -200,13 +203,18 @@ def order(
 
     The arguments are those of ``build``.
     """
-    kernel = _row(kernel_name)
+    kernel, row = _row(kernel_name), _variant(variant)
+    wanted = row.fragments if fragments is None else fragments
     with _disk():
         return Order(
-            plan=_plan(kernel, kernel_tree=kernel_tree, mirror=mirror, series=series, cache=cache),
-            fragments=tuple(
-                kconfig.load_fragment(kconfig.find_fragment(name)) for name in fragments
+            plan=_plan(
+                kernel,
+                kernel_tree=kernel_tree,
+                mirror=mirror,
+                series=series or stacked(kernel, row),
+                cache=cache,
             ),
+            fragments=tuple(kconfig.load_fragment(kconfig.find_fragment(name)) for name in wanted),
             compiler=compiler(),
             goal="bzImage" if compressed else "vmlinux",
             jobs=_jobs(jobs),
@@ -217,8 +225,9 @@ def order(
 def build(
     kernel_name: str | Kernel,
     *,
+    variant: str | Variant = DEFAULT_VARIANT,
     kernel_tree: Path | None = None,
-    fragments: Sequence[str] = FRAGMENTS,
+    fragments: Sequence[str] | None = None,
     jobs: int | None = None,
     mirror: str | None = None,
     series: patches.Series | None = None,
@@ -227,16 +236,18 @@ def build(
 ) -> Built:
     """Build a kernel unless the cache has it.
 
-    ``kernel_name`` names a row of kernels.toml, or is one; ``kernel_tree`` is
-    a user's tree to take instead of its source; ``fragments`` are names or
-    paths of Kconfig fragments, later ones winning; ``series`` is another
-    series than the row's.  Without ``compressed`` no bzImage is made, and
-    ``image`` is the ELF file, which QEMU boots by its PVH note.
+    ``kernel_name`` and ``variant`` name rows of kernels.toml, or are some;
+    ``kernel_tree`` is a user's tree to take instead of the kernel's source;
+    ``fragments`` are names or paths of Kconfig fragments, later ones winning,
+    and ``series`` is a series, each instead of the variant's.  Without
+    ``compressed`` no bzImage is made, and ``image`` is the ELF file, which QEMU
+    boots by its PVH note.
 
     Raises UserError for what the user named, BuildError when it does not build.
     """
     return order(
         kernel_name,
+        variant=variant,
         kernel_tree=kernel_tree,
         fragments=fragments,
         jobs=jobs,
@@ -247,8 +258,39 @@ def build(
     ).fill()
 
 
+def stacked(kernel: str | Kernel, variant: str | Variant) -> patches.Series:
+    """All patches of a variant of a kernel.
+
+    Raises UserError when that kernel has no such series: the variant is not
+    written for it.
+    """
+    row, kind = _row(kernel), _variant(variant)
+    for name in kind.series(row):
+        if not patches.has_series(name):
+            raise UserError(
+                f"VARIANT={kind.name}: Linux {row.name} has no such variant: "
+                f"there is no series {name} in kernel-patches",
+                hint=f"for Linux {row.name} there are: {', '.join(variants(row)) or 'none'}",
+            )
+    return patches.stack(kind.series(row))
+
+
+def variants(kernel: str | Kernel) -> tuple[str, ...]:
+    """The variants for which a kernel has all the series."""
+    row = _row(kernel)
+    return tuple(
+        name
+        for name, kind in kernels.load_variants().items()
+        if all(patches.has_series(part) for part in kind.series(row))
+    )
+
+
 def _row(kernel: str | Kernel) -> Kernel:
     return kernels.kernel(kernel) if isinstance(kernel, str) else kernel
+
+
+def _variant(variant: str | Variant) -> Variant:
+    return kernels.variant(variant) if isinstance(variant, str) else variant
 
 
 def _jobs(asked: int | None) -> int:

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The table of kernels, read from kernels.toml."""
+"""The tables of kernels.toml: which kernels there are, and which variants of each."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from vm import paths
 from vm.errors import InfraError, UserError
 
 TABLE = paths.VM / "kernels.toml"
+
+#: What is built when nobody asks for another.
+DEFAULT_KERNEL = "6.12"
+DEFAULT_VARIANT = "ver0"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,18 +40,70 @@ class Kernel:
         """File name of the upstream tarball."""
         return f"linux-{self.upstream}.tar.xz"
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """(6, 12): what no point release of the series changes."""
+        return parse_version(self.upstream)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to build a kernel: which patches it has, and which options."""
+
+    name: str  #: what the user calls it: "ver1"
+    what: str  #: one line for people
+    stack: tuple[str, ...]  #: series below the kernel's own directory, "." first
+    fragments: tuple[str, ...]  #: Kconfig fragments of vm/config, later ones winning
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.what}"
+
+    def series(self, kernel: Kernel) -> tuple[str, ...]:
+        """The names below kernel-patches/ of the series to apply, in order."""
+        return tuple(
+            kernel.series if part == "." else f"{kernel.series}/{part}" for part in self.stack
+        )
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """The first two numbers of a kernel's version: (6, 12) of "6.12.117-rc1".
+
+    Raises ValueError when it does not start with two numbers.
+    """
+    if found := re.match(r"(\d+)\.(\d+)", text):
+        return int(found[1]), int(found[2])
+    raise ValueError(f"{text!r} is no version of a kernel")
+
 
 def load_kernels(table: Path = TABLE) -> Mapping[str, Kernel]:
     """All kernels of the table, by name.
 
     Raises InfraError when the table, a part of this project, is damaged.
     """
+    with _reading(table) as rows:
+        kernels = [Kernel(**{**row, "tarball": Path(row["tarball"])}) for row in rows["kernel"]]
+    return {kernel.name: kernel for kernel in kernels}
+
+
+def load_variants(table: Path = TABLE) -> Mapping[str, Variant]:
+    """All variants of the table, by name, in the order in which they are built.
+
+    Raises InfraError when the table, a part of this project, is damaged.
+    """
+    with _reading(table) as rows:
+        variants = [
+            Variant(**{**row, "stack": tuple(row["stack"]), "fragments": tuple(row["fragments"])})
+            for row in rows["variant"]
+        ]
+    return {variant.name: variant for variant in variants}
+
+
+@contextlib.contextmanager
+def _reading(table: Path) -> Iterator[dict[str, Any]]:
     try:
-        rows = tomllib.loads(table.read_text())["kernel"]
-        kernels = [Kernel(**{**row, "tarball": Path(row["tarball"])}) for row in rows]
+        yield tomllib.loads(table.read_text())
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as exc:
         raise InfraError(f"{table}: not a table of kernels: {exc}") from exc
-    return {kernel.name: kernel for kernel in kernels}
 
 
 def kernel(name: str) -> Kernel:
@@ -53,3 +112,22 @@ def kernel(name: str) -> Kernel:
     if name not in known:
         raise UserError(f"KERNEL={name}: no such kernel", hint=f"known: {', '.join(sorted(known))}")
     return known[name]
+
+
+def variant(name: str) -> Variant:
+    """The variant of that name.  Raises UserError that names the known ones."""
+    known = load_variants()
+    if name not in known:
+        raise UserError(f"VARIANT={name}: no such variant", hint=f"known: {', '.join(known)}")
+    return known[name]
+
+
+def nearest(version: str) -> Kernel:
+    """The kernel whose patches fit a tree of ``version`` best.
+
+    The newest that is not newer than the tree, since that one's contexts are
+    those that the tree grew out of; the oldest for a tree older than all.
+    """
+    rows = sorted(load_kernels().values(), key=lambda row: row.version)
+    older = [row for row in rows if row.version <= parse_version(version)]
+    return (older or rows[:1])[-1]

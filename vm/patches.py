@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import operator
 import re
 import shutil
 import tempfile
@@ -98,12 +100,22 @@ class Series:
         )
 
 
+def _places(name: str) -> tuple[Path, Path]:
+    """Where the series ``name`` may be: in the checkout, in the installed package."""
+    return (paths.VM.parent / "kernel-patches" / name, paths.VM / "kernel_patches" / name)
+
+
+def has_series(name: str) -> bool:
+    """Whether there is a series ``name``."""
+    return any((place / "series").is_file() for place in _places(name))
+
+
 def series_dir(name: str) -> Path:
     """Where the series ``name`` is: in the checkout, or in the installed package.
 
     Raises UserError when there is none of that name.
     """
-    places = (paths.VM.parent / "kernel-patches" / name, paths.VM / "kernel_patches" / name)
+    places = _places(name)
     for place in places:
         if (place / "series").is_file():
             return place
@@ -137,6 +149,15 @@ def load_series(directory: Path) -> Series:
         else:
             patches.append(load_patch(directory / name))
     return Series(directory=directory, patches=tuple(patches), elsewhere=tuple(elsewhere))
+
+
+def stack(names: Sequence[str]) -> Series:
+    """Several series, each on top of those before it, as one.
+
+    Raises UserError when there is none of a name.
+    """
+    first, *rest = (load_series(series_dir(name)) for name in names)
+    return functools.reduce(operator.add, rest, first)
 
 
 def single(files: Sequence[Path]) -> Series:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vm import build, kconfig
+from vm import kconfig, kernels
 from vm.errors import BuildError, UserError
 
 
@@ -113,7 +113,8 @@ def test_the_projects_fragments_keep_the_rule(path: Path) -> None:
 
 
 def test_the_default_kernel_has_three_abis_the_call_and_a_patterned_stack() -> None:
-    parts = [kconfig.load_fragment(kconfig.find_fragment(name)) for name in build.FRAGMENTS]
+    names = kernels.variant(kernels.DEFAULT_VARIANT).fragments
+    parts = [kconfig.load_fragment(kconfig.find_fragment(name)) for name in names]
     have = {setting.symbol: setting.value for setting in kconfig.merge(parts)}
     for symbol in ("IA32_EMULATION", "X86_X32_ABI", "XYZZY_SYSCALL", "INIT_STACK_ALL_PATTERN"):
         assert have[symbol] == "y"

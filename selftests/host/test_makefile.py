@@ -113,6 +113,7 @@ def test_parameters_arrive_whole(checkout: Checkout) -> None:
         "vm-test",
         f"KERNEL_TREE={tree.replace('$', '$$')}",
         "KERNEL=6.1",
+        "VARIANT=ver1",
         "ABI=m32,mx32",
         "ACCEL=tcg",
         "BATTERY=full",
@@ -125,6 +126,7 @@ def test_parameters_arrive_whole(checkout: Checkout) -> None:
     options, arguments = call[4 : call.index("--")], call[call.index("--") + 1 :]
     assert dict(zip(options[::2], options[1::2], strict=True)) == {
         "--kernel": "6.1",
+        "--variant": "ver1",
         "--kernel-tree": tree,
         "--abi": "m32,mx32",
         "--accel": "tcg",
@@ -144,6 +146,7 @@ def test_empty_parameters_are_not_passed(checkout: Checkout) -> None:
     checkout.make("vm-test")
     assert checkout.calls[1][4:] == [
         *("--kernel", "6.12"),
+        *("--variant", "ver0"),
         *("--accel", "auto"),
         *("--battery", "quick"),
     ]

@@ -13,7 +13,6 @@ import pytest
 from harness.contract import Contract
 from harness.interface import Interface
 from harness.lab import Lab
-from vm import build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 def lab_without(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The same kernel with CONFIG_XYZZY_SYSCALL off."""
     report: Path = tmp_path_factory.mktemp("off")
-    fragments = (*build.FRAGMENTS, "xyzzy-off")
-    without = Lab(dataclasses.replace(lab.setup, fragments=fragments, report=report))
+    without = Lab(dataclasses.replace(lab.setup, variant="off", report=report))
     yield without
     without.close()
 
