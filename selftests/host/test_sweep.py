@@ -440,6 +440,80 @@ def test_the_size_and_a_byte_beside_it(fake: FakeKernel) -> None:
     assert rows == [refused(0, 1, written=64, stray=True), refused(1, 183)]
 
 
+#: A sweep of each innermost dimension, of 72 calls each but the first.
+INNERMOST = {
+    "usize": SIZES,
+    "tail": Sweep(dims=(dim(Kind.TAIL, 24, 0),), usize=96, template=TEMPLATE),
+    "tail-bit": Sweep(
+        dims=(dim(Kind.TAIL, 24, 0, step=8), dim(Kind.BIT, 0, 8)), usize=96, template=TEMPLATE
+    ),
+    "byte-among-the-quick-ones": Sweep(
+        dims=(dim(Kind.BYTE, 0, 72),), usize=96, template=TEMPLATE, flip=0
+    ),
+    "arg": Sweep(dims=(dim(Kind.ARG, 0, 72, index=2),), usize=96, template=TEMPLATE),
+    "arg-bit": Sweep(
+        dims=(dim(Kind.ARG, 0, 3, index=2), dim(Kind.ARG_BIT, 8, 32, index=2)),
+        usize=96,
+        template=TEMPLATE,
+    ),
+}
+
+
+@pytest.fixture(name="walk", params=INNERMOST.values(), ids=list(INNERMOST))
+def _walk(request: pytest.FixtureRequest) -> Sweep:
+    assert isinstance(request.param, Sweep)
+    return request.param
+
+
+def test_a_size_that_every_call_writes(fake: FakeKernel, walk: Sweep) -> None:
+    """One row; each call has its own size again, so that the last one writes it, too."""
+
+    def answer(call: Called) -> int:
+        assert fake.read(call.args[MADE.pointer] + 4, 4) not in (b"\x11" * 4, b"\x22" * 4)
+        assert fake.write(call.args[MADE.pointer] + 4, b"\x11" * 4)
+        return -errno.EINVAL
+
+    fake.answer = answer
+    (row,) = run(fake, walk, MADE).rows
+    assert row.seen == Seen(errno=errno.EINVAL, written=0x11111111)
+
+
+@pytest.mark.parametrize("at_call", [0, 1, 37, 71])
+def test_one_call_that_differs(fake: FakeKernel, walk: Sweep, at_call: int) -> None:
+    """In what it returns, in what it writes, or in that it writes nothing: a row of its own."""
+    total = sum(1 for _ in sweep.points(walk, MADE))
+    usual = (-errno.EINVAL, b"\x11" * 4, 4)
+    for result, data, offset in (
+        (-errno.E2BIG, b"\x11" * 4, 4),
+        (0, b"\x11" * 4, 4),
+        (-errno.EINVAL, b"\x22" * 4, 4),
+        (-errno.EINVAL, b"\x11" * 4 + b"\xee", 4),
+        (-errno.EINVAL, b"\xee" + b"\x11" * 4, 3),
+        (-errno.EINVAL, b"", 0),
+    ):
+        made = itertools.chain(
+            itertools.repeat(usual, at_call), [(result, data, offset)], itertools.repeat(usual)
+        )
+
+        def answer(call: Called, made: Iterator[tuple[int, bytes, int]] = made) -> int:
+            returned, written, at = next(made)
+            assert fake.write(call.args[MADE.pointer] + at, written)
+            return returned
+
+        fake.answer = answer
+        seen = Seen(
+            errno=-result,
+            written=int.from_bytes(data[4 - offset :][:4], "little") if data else None,
+            stray=len(data) == 5,
+        )
+        rest = total - at_call - 1
+        assert list(run(fake, walk, MADE).rows) == [
+            *[refused(0, at_call, written=0x11111111)] * bool(at_call),
+            Row(first=at_call, count=1, seen=seen),
+            *[refused(at_call + 1, rest, written=0x11111111)] * bool(rest),
+        ]
+
+
 def canaries(rows: list[Row]) -> list[tuple[int, int]]:
     """(calls made before it was found, offset)."""
     return [(row.first, row.canary) for row in rows if row.canary is not None]
