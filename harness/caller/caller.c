@@ -113,14 +113,14 @@ static void set_handler(int sig, void (*handler)(int))
 	sigaction(sig, &action, NULL);
 }
 
-static void arm(uint32_t milliseconds, bool repeat)
+/* Again and again from then on: the first alarm may come just before the call. */
+static void arm(uint32_t milliseconds)
 {
 	struct itimerval timer = { 0 };
 
 	timer.it_value.tv_sec = milliseconds / 1000;
 	timer.it_value.tv_usec = milliseconds % 1000 * 1000;
-	if (repeat)
-		timer.it_interval = timer.it_value;
+	timer.it_interval = timer.it_value;
 	setitimer(ITIMER_REAL, &timer, NULL);
 }
 
@@ -173,6 +173,103 @@ static void refuse(const struct wire_header *re, uint32_t code, uint32_t value)
 	struct wire_refusal refusal = { .code = code, .value = value };
 
 	send_frame(re, WIRE_T_REFUSED, &refusal, sizeof(refusal));
+}
+
+/*
+ * The deadline of one call among millions.  A timer for each would cost more
+ * than the call, and one timer for all of them would interrupt whichever call
+ * is there when it fires.  So a child looks, four times in a deadline, whether
+ * calls go on; when none has ended for that long, it sends SIGALRM until one
+ * does.  A child and not a thread: a process with threads may not enter a user
+ * namespace, and pays for each descriptor that it looks up.
+ */
+#define LOOKS 4
+
+static struct watch {
+	uint32_t milliseconds;		/* 0: nobody waits for anything */
+	uint32_t turn;			/* how often it was set */
+	uint32_t sending;		/* the child is about to send, or has just done so */
+	volatile const uint64_t *calls;	/* that have ended */
+} *watch;
+static pid_t watcher;
+
+static void *map_shared(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		_exit(121);
+	return memory;
+}
+
+static void watch_over(pid_t caller, const sigset_t *woken)
+{
+	uint32_t turn = 0, calls = 0;
+	uint64_t since = 0;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(wire_fd);
+	while (getppid() == caller) {
+		uint32_t ms = __atomic_load_n(&watch->milliseconds, __ATOMIC_SEQ_CST);
+		struct timespec look = {
+			.tv_sec = ms / LOOKS / 1000,
+			.tv_nsec = (ms / LOOKS % 1000 + 1) * 1000000,
+		};
+
+		if (!ms) {
+			sigwaitinfo(woken, NULL);
+			continue;
+		}
+		/* The lower half is enough to see that it moves. */
+		if (watch->turn != turn || (uint32_t)*watch->calls != calls) {
+			turn = watch->turn;
+			calls = *watch->calls;
+			since = now();
+		} else if (now() - since >= ms * (NSEC / 1000)) {
+			__atomic_store_n(&watch->sending, 1, __ATOMIC_SEQ_CST);
+			if (__atomic_load_n(&watch->milliseconds, __ATOMIC_SEQ_CST) &&
+			    watch->turn == turn && (uint32_t)*watch->calls == calls)
+				kill(caller, SIGALRM);
+			__atomic_store_n(&watch->sending, 0, __ATOMIC_SEQ_CST);
+		}
+		sigtimedwait(woken, NULL, &look);
+	}
+	_exit(0);
+}
+
+/* From here on no call may take longer, while *@calls counts them.  Zero, or the errno. */
+static int watch_calls(volatile const uint64_t *calls, uint32_t milliseconds)
+{
+	pid_t caller = getpid();
+	sigset_t woken, before;
+
+	if (!milliseconds)
+		return 0;
+	if (!watcher) {
+		sigemptyset(&woken);
+		sigaddset(&woken, SIGUSR1);
+		sigprocmask(SIG_BLOCK, &woken, &before);
+		watcher = fork();
+		if (watcher == 0)
+			watch_over(caller, &woken);
+		sigprocmask(SIG_SETMASK, &before, NULL);
+		if (watcher < 0) {
+			watcher = 0;
+			return errno;
+		}
+	}
+	watch->calls = calls;
+	watch->turn++;
+	__atomic_store_n(&watch->milliseconds, milliseconds, __ATOMIC_SEQ_CST);
+	return kill(watcher, SIGUSR1) ? errno : 0;
+}
+
+/* No alarm comes any more when this returns. */
+static void watch_nothing(void)
+{
+	__atomic_store_n(&watch->milliseconds, 0, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&watch->sending, __ATOMIC_SEQ_CST))
+		sched_yield();
 }
 
 /* Programs. */
@@ -557,10 +654,10 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 		int before = alarms;
 
 		if (program.deadline_ms)
-			arm(program.deadline_ms, true);
+			arm(program.deadline_ms);
 		error = run_op_stalled(&run, i, stalls);
 		if (program.deadline_ms)
-			arm(0, false);
+			arm(0);
 		if (error) {
 			refuse(re, WIRE_E_SYSTEM, error);
 			return;
@@ -1213,93 +1310,100 @@ static uint32_t check_sweep(struct walk *w)
 
 static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 {
-	static struct walk w;
-	struct stream rows = w.rows, data = w.data;
+	static struct walk *w;	/* shared with the one who watches over its calls */
+	struct stream rows, data;
 	sigjmp_buf here;
 	size_t head;
 	uint32_t code = WIRE_E_SHAPE;
 	uint32_t count, i = 0;
-	int caught;
+	int caught, error;
 
-	memset(&w, 0, sizeof(w));
-	w.rows = rows;
-	w.data = data;
-	w.rows.end = 0;
-	w.re = re;
-	if (re->length < sizeof(w.s))
+	if (!w)
+		w = map_shared(sizeof(*w));
+	rows = w->rows;
+	data = w->data;
+	memset(w, 0, sizeof(*w));
+	w->rows = rows;
+	w->data = data;
+	w->rows.end = 0;
+	w->re = re;
+	if (re->length < sizeof(w->s))
 		goto refused;
-	memcpy(&w.s, payload, sizeof(w.s));
-	if (w.s.dims > WIRE_MAX_DIMS || w.s.before > WIRE_MAX_AFTER ||
-	    w.s.after > WIRE_MAX_AFTER)
+	memcpy(&w->s, payload, sizeof(w->s));
+	if (w->s.dims > WIRE_MAX_DIMS || w->s.before > WIRE_MAX_AFTER ||
+	    w->s.after > WIRE_MAX_AFTER)
 		goto refused;
-	count = w.s.before + w.s.after;
-	head = sizeof(w.s) + w.s.dims * sizeof(w.dim[0]) + count * sizeof(w.ops[0]);
-	if (head > re->length || w.s.data_length != re->length - head ||
-	    w.s.template_length > w.s.data_length ||
-	    w.s.data_length - w.s.template_length > WIRE_ARENA - WIRE_SCRATCH_DATA)
+	count = w->s.before + w->s.after;
+	head = sizeof(w->s) + w->s.dims * sizeof(w->dim[0]) + count * sizeof(w->ops[0]);
+	if (head > re->length || w->s.data_length != re->length - head ||
+	    w->s.template_length > w->s.data_length ||
+	    w->s.data_length - w->s.template_length > WIRE_ARENA - WIRE_SCRATCH_DATA)
 		goto refused;
-	memcpy(w.dim, payload + sizeof(w.s), w.s.dims * sizeof(w.dim[0]));
-	memcpy(w.ops, payload + sizeof(w.s) + w.s.dims * sizeof(w.dim[0]),
-	       count * sizeof(w.ops[0]));
-	w.template = payload + head;
-	w.run.data = payload + head;
-	w.run.data_length = w.s.data_length;
-	w.run.results = w.results;
-	w.run.reply = &w.data;
-	code = check_sweep(&w);
+	memcpy(w->dim, payload + sizeof(w->s), w->s.dims * sizeof(w->dim[0]));
+	memcpy(w->ops, payload + sizeof(w->s) + w->s.dims * sizeof(w->dim[0]),
+	       count * sizeof(w->ops[0]));
+	w->template = payload + head;
+	w->run.data = payload + head;
+	w->run.data_length = w->s.data_length;
+	w->run.results = w->results;
+	w->run.reply = &w->data;
+	code = check_sweep(w);
 	if (code)
 		goto refused;
 	for (i = 0; i < count; i++) {
 		/* An op before the call has no result to use. */
-		code = check_op(&w.ops[i], i < w.s.before ? 0 : i - w.s.before + 1,
-				w.s.data_length);
-		if (!code && w.ops[i].kind == WIRE_OP_RESET)
+		code = check_op(&w->ops[i], i < w->s.before ? 0 : i - w->s.before + 1,
+				w->s.data_length);
+		if (!code && w->ops[i].kind == WIRE_OP_RESET)
 			code = WIRE_E_SHAPE;
 		if (code)
 			goto refused;
 	}
 
-	memcpy(w.args, w.s.call.arg, sizeof(w.args));
+	memcpy(w->args, w->s.call.arg, sizeof(w->args));
 	for (i = 0; i < 6; i++)
-		if (w.s.call.arg_kind[i] == WIRE_A_SCRATCH)
-			w.args[i] = (uintptr_t)address(WIRE_A_SCRATCH, w.s.call.arg[i]);
-	w.usize = w.s.usize;
+		if (w->s.call.arg_kind[i] == WIRE_A_SCRATCH)
+			w->args[i] = (uintptr_t)address(WIRE_A_SCRATCH, w->s.call.arg[i]);
+	w->usize = w->s.usize;
 	reset_area(arena);
 	reset_area(scratch);
-	memcpy(scratch + WIRE_SCRATCH_DATA, w.template + w.s.template_length,
-	       w.s.data_length - w.s.template_length);
-	lay_out(&w);
-	w.done.nanoseconds = now();
-	w.reported = w.done.nanoseconds;
-	if (w.s.deadline_ms)
-		arm(w.s.deadline_ms, true);
+	memcpy(scratch + WIRE_SCRATCH_DATA, w->template + w->s.template_length,
+	       w->s.data_length - w->s.template_length);
+	lay_out(w);
+	w->done.nanoseconds = now();
+	w->reported = w->done.nanoseconds;
+	error = watch_calls(&w->done.calls, w->s.deadline_ms);
+	if (error) {
+		refuse(re, WIRE_E_SYSTEM, error);
+		return;
+	}
 	caught = sigsetjmp(here, 0);
 	if (!caught) {
 		fault_target = &here;
-		if (w.s.dims) {
-			walk_dims(&w, 0);
+		if (w->s.dims) {
+			walk_dims(w, 0);
 		} else {
-			call_once(&w);
-			check_canaries(&w);
+			call_once(w);
+			check_canaries(w);
 		}
 	} else {
 		struct wire_row row = {
-			.first = w.done.calls,
+			.first = w->done.calls,
 			.count = 1,
 			.ret = caught,
 			.flags = WIRE_ROW_SIGNAL,
 		};
 
-		end_row(&w);
-		add_row(&w, &row);
-		w.done.calls++;
+		end_row(w);
+		add_row(w, &row);
+		w->done.calls++;
 	}
 	fault_target = NULL;
-	arm(0, false);
-	end_row(&w);
-	flush_rows(&w);
-	w.done.nanoseconds = now() - w.done.nanoseconds;
-	send_frame(re, WIRE_T_DONE, &w.done, sizeof(w.done));
+	watch_nothing();
+	end_row(w);
+	flush_rows(w);
+	w->done.nanoseconds = now() - w->done.nanoseconds;
+	send_frame(re, WIRE_T_DONE, &w->done, sizeof(w->done));
 	return;
 refused:
 	refuse(re, code, i);
@@ -1500,8 +1604,8 @@ static void do_race(const struct wire_header *re, const unsigned char *payload)
 {
 	static struct wire_row rows[WIRE_MAX_OUTCOMES];
 	struct wire_op ops[WIRE_MAX_AFTER];
+	static struct wire_done *done;	/* shared with the one who watches over its calls */
 	struct wire_race r;
-	struct wire_done done = { 0 };
 	sigjmp_buf here;
 	uint32_t code;
 	int error;
@@ -1540,15 +1644,22 @@ static void do_race(const struct wire_header *re, const unsigned char *payload)
 		refuse(re, WIRE_E_SYSTEM, error);
 		return;
 	}
-	done.nanoseconds = now();
-	if (r.deadline_ms)
-		arm(r.deadline_ms, true);
-	race(&r, ops, &done, rows);
-	arm(0, false);
-	done.nanoseconds = now() - done.nanoseconds;
+	if (!done)
+		done = map_shared(sizeof(*done));
+	memset(done, 0, sizeof(*done));
+	done->nanoseconds = now();
+	error = watch_calls(&done->calls, r.deadline_ms);
+	if (!error)
+		race(&r, ops, done, rows);
+	watch_nothing();
+	done->nanoseconds = now() - done->nanoseconds;
 	stop_flipping();
-	send_frame(re, WIRE_T_ROWS, rows, done.rows * sizeof(rows[0]));
-	send_frame(re, WIRE_T_DONE, &done, sizeof(done));
+	if (error) {
+		refuse(re, WIRE_E_SYSTEM, error);
+		return;
+	}
+	send_frame(re, WIRE_T_ROWS, rows, done->rows * sizeof(rows[0]));
+	send_frame(re, WIRE_T_DONE, done, sizeof(*done));
 }
 
 /* A call as others see it: a child of ours makes it. */
@@ -1595,7 +1706,7 @@ static void child(const struct wire_outside *o, const uint64_t *args,
 }
 
 /* Follow the child to its end; its stops during the call are kept. */
-static void watch(pid_t pid, const volatile struct report *report, struct wire_seen *seen,
+static void follow(pid_t pid, const volatile struct report *report, struct wire_seen *seen,
 		  struct wire_stop *stops)
 {
 	const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
@@ -1678,9 +1789,9 @@ static void do_outside(const struct wire_header *re, const unsigned char *payloa
 		child(&o, seen.arg, filter, report);
 	if (pid > 0) {
 		if (o.deadline_ms)
-			arm(o.deadline_ms, true);
-		watch(pid, report, &seen, stops);
-		arm(0, false);
+			arm(o.deadline_ms);
+		follow(pid, report, &seen, stops);
+		arm(0);
 		error = report->error;
 	} else {
 		error = errno;
@@ -1729,6 +1840,7 @@ int main(int argc, char **argv)
 	set_handler(SIGSYS, on_sigsys);
 	set_handler(SIGALRM, on_alarm);
 	signal(SIGPIPE, SIG_IGN);
+	watch = map_shared(sizeof(*watch));
 	arena = map_area();
 	scratch = map_area();
 	reset_area(arena);

@@ -155,6 +155,9 @@ struct wire_result {
 /*
  * WIRE_T_SWEEP: one call, made for every point of up to WIRE_MAX_DIMS nested
  * dimensions; the outcomes come back as run lengths in the order of the walk.
+ *
+ * Its deadline is each call's own, with what is done before and after it: one
+ * that has not ended by then is interrupted (EINTR), at most half as late again.
  */
 #define WIRE_MAX_DIMS 4
 #define WIRE_MAX_AFTER 8
@@ -198,7 +201,7 @@ struct wire_sweep {
 	uint32_t place;		/* WIRE_PLACE_* */
 	uint32_t flip;		/* byte that is XORed in where no bit dimension is */
 	uint64_t usize;		/* where no dimension sets it */
-	uint32_t deadline_ms;	/* for each call; 0: none */
+	uint32_t deadline_ms;	/* for each call, as above; 0: none */
 	uint32_t template_length; /* the struct's first bytes, in the data area */
 	uint32_t data_length;	/* of the data area: the template, then scratch's bytes */
 	uint32_t reserved;

@@ -48,6 +48,7 @@ RESPONSE = struct.Struct("=QqiI")
 ADDFD = struct.Struct("=QIIII")
 NOTIF_RECV = 0xC0502100
 NOTIF_SEND = 0xC0182101
+NOTIF_ID_VALID = 0x40082102
 NOTIF_ADDFD = 0x40182103
 ADDFD_FLAG_SEND = 2
 
@@ -95,6 +96,7 @@ class Called:
     number: int
     arch: int  #: AUDIT_ARCH_*
     args: tuple[int, ...]
+    ident: int = 0  #: seccomp's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +159,14 @@ class FakeKernel:
         buffer = ctypes.create_string_buffer(data, len(data))
         return self._transfer("process_vm_writev", address, buffer) == len(data)
 
+    def waits(self, call: Called) -> bool:
+        """Whether the caller still waits for this call's answer: no signal has come."""
+        try:
+            fcntl.ioctl(self._listener, NOTIF_ID_VALID, struct.pack("=Q", call.ident))
+        except FileNotFoundError:
+            return False
+        return True
+
     def _serve(self) -> None:
         while True:
             ready, _, _ = select.select([self._listener, self._wake], [], [])
@@ -170,7 +180,7 @@ class FakeKernel:
             ident, _, _, nr, arch, _, *args = NOTIF.unpack(raw)
             self.calls += 1
             try:
-                result = self.answer(Called(number=nr, arch=arch, args=tuple(args)))
+                result = self.answer(Called(number=nr, arch=arch, args=tuple(args), ident=ident))
             except BaseException as exc:  # close() raises it
                 self.broken = exc
                 result = -errno.EIO

@@ -733,6 +733,31 @@ def test_a_call_that_blocks_ends_by_the_deadline(fake: FakeKernel) -> None:
     assert sum(row.count for row in rows) == 6
 
 
+def test_a_deadline_is_each_call_s_own(fake: FakeKernel) -> None:
+    """Calls that take half of it, one after the other: none is late, but for the one that is."""
+    taken: list[float] = []
+
+    def answer(call: Called) -> int:
+        started = time.monotonic()
+        while time.monotonic() - started < (2.0 if len(taken) == 9 else 0.1) and fake.waits(call):
+            time.sleep(0.005)
+        taken.append(time.monotonic() - started)
+        return -errno.EINTR
+
+    fake.answer = answer
+    rule = Sweep(dims=(dim(Kind.ARG, 0, 12, index=2),), usize=24)
+    for _ in range(2):  # the one who watches is there already
+        taken.clear()
+        rows = run(fake, rule, MADE, deadline_ms=200).rows
+        plain = Seen(errno=errno.EINTR)
+        assert [(row.count, row.seen) for row in rows] == [
+            (9, plain),
+            (1, dataclasses.replace(plain, deadline=True)),
+            (2, plain),
+        ]
+        assert 0.19 <= taken[9] < 1.5
+
+
 def test_sigsys_is_a_row_and_the_walk_goes_on(local: Target, here: ABI) -> None:
     nr = hosttarget.numbers(here)["getppid"]
     try:
