@@ -4,6 +4,11 @@
     int xyzzy(struct xyzzy_params *params, unsigned int flags);
 
 Semantics of kernel/events/core.c:perf_copy_attr(), with the flags first.
+
+After all that EINVAL is for, a ``param_2`` above XYZZY_PARAM_2_MAX (2**63 - 1)
+is EPERM to a caller without CAP_SYS_RESOURCE in the initial user namespace.  A
+guest's callers are root with every capability, to whom any value is free: what
+is stated below is what such a caller sees.
 """
 
 from __future__ import annotations
