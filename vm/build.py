@@ -30,7 +30,7 @@ from vm import kconfig, kernels, patches, paths, proc, trees
 from vm import source as sources
 from vm.errors import InfraError, UserError
 from vm.kbuild import Cost, Make
-from vm.kernels import DEFAULT_VARIANT, Kernel, Variant
+from vm.kernels import DEFAULT_VARIANT, Kernel, Variant, Version, parse_version
 from vm.source import Source
 
 #: Raise when the same input would give another kernel: flags, goals, layout.
@@ -88,6 +88,7 @@ class _Plan:
     cache: Path
     digest: str  #: of the source
     family: str
+    version: Version
     owned: bool  #: whether the source is ours, and not a user's tree
     series: patches.Series
     obtain: Callable[[], Source]
@@ -127,6 +128,7 @@ def _plan(
             cache=home,
             digest=source.digest,
             family=source.family,
+            version=parse_version(source.version),
             owned=False,
             series=series,
             obtain=lambda: source,
@@ -140,6 +142,7 @@ def _plan(
         cache=home,
         digest=digest,
         family=kernel.series,
+        version=kernel.version,
         owned=True,
         series=series,
         obtain=obtain,
@@ -310,7 +313,12 @@ class Order:
 
     @property
     def settings(self) -> tuple[kconfig.Setting, ...]:
-        return kconfig.merge(self.fragments)
+        return kconfig.merge(self.fragments, self.plan.version)
+
+    @property
+    def left_out(self) -> tuple[kconfig.Setting, ...]:
+        """What the fragments ask of other kernels than this one."""
+        return kconfig.left_out(self.fragments, self.plan.version)
 
     @property
     def key(self) -> str:
@@ -410,6 +418,7 @@ class Order:
             "patches": [patch.name for patch in plan.series.patches],
             "series": plan.series.digest,
             "fragments": [fragment.name for fragment in self.fragments],
+            "left_out": [f"CONFIG_{one.symbol} ({one.span})" for one in self.left_out],
             "compiler": self.compiler,
             "command": command,
             "incremental": not fresh,
@@ -431,6 +440,8 @@ class Order:
         if config.exists() and store.read_json(stamp) == made_from:
             return Cost()
         stamp.unlink(missing_ok=True)
+        for one in self.left_out:
+            print(f"  left out: CONFIG_{one.symbol}: {one.span} ({one.where})", file=sys.stderr)
         wanted = make.objects.parent / "wanted.config"
         wanted.write_text(kconfig.text(self.settings))
         # Beside the .config, which is replaced only by another content: a new

@@ -5,6 +5,10 @@ A fragment (config/*.config) is what the kernel's own scripts/kconfig reads,
 with one more rule: directly above each symbol stands a comment that says what
 needs it.  Kconfig drops a symbol whose dependencies are not met without a
 word; here every symbol that was asked for is looked up afterwards.
+
+Among those comments `# since: 6.3` and `# until: 6.2` say which kernels have
+the symbol, both included: one fragment serves all, and what is left out of a
+kernel is left out by name.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from pathlib import Path
 
 from vm import paths
 from vm.errors import BuildError, UserError
+from vm.kernels import Version
 
 #: Where the project's own fragments are.
 FRAGMENTS = paths.VM / "config"
@@ -23,6 +28,7 @@ FRAGMENTS = paths.VM / "config"
 _SET = re.compile(r"CONFIG_(\w+)=(.+)")
 _UNSET = re.compile(r"# CONFIG_(\w+) is not set")
 _OBJECTS = re.compile(r"# object-tree: ([\w-]+)")
+_SPAN = re.compile(r"# (since|until): (\d+)\.(\d+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,18 @@ class Setting:
     value: str  #: as in a .config; "n" when it is not to be set
     reason: str
     where: str  #: "base.config:12"
+    since: Version | None = None  #: the first kernel that has it; None: any
+    until: Version | None = None  #: the last
+
+    def holds(self, version: Version) -> bool:
+        """Whether a kernel of ``version`` is asked for it."""
+        return (self.since or version) <= version <= (self.until or version)
+
+    @property
+    def span(self) -> str:
+        """The kernels that have it, for people: "since 6.3"."""
+        ends = (("since", self.since), ("until", self.until))
+        return " ".join(f"{word} {end[0]}.{end[1]}" for word, end in ends if end)
 
     @property
     def line(self) -> str:
@@ -84,11 +102,12 @@ def load_fragment(path: Path) -> Fragment:
     """Parse a fragment.
 
     Raises UserError, naming the line, for a symbol without a comment directly
-    above it, for one that is set twice, and for a line that Kconfig would not
-    understand.
+    above it, for one that is set twice for the same kernel, and for a line that
+    Kconfig would not understand.
     """
-    settings: dict[str, Setting] = {}
+    settings: list[Setting] = []
     reason: list[str] = []
+    span: dict[str, Version] = {}
     objects: str | None = None
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         where = f"{path.name}:{number}"
@@ -96,12 +115,14 @@ def load_fragment(path: Path) -> Fragment:
         if match is None:
             if found := _OBJECTS.fullmatch(line):
                 objects = found[1]
+            elif found := _SPAN.fullmatch(line):
+                span[found[1]] = (int(found[2]), int(found[3]))
             elif line.startswith("#"):
                 reason.append(line.lstrip("# ").rstrip())
             elif line.strip():
                 raise UserError(f"{where}: {line.strip()!r}: not a Kconfig setting")
             else:
-                reason = []
+                reason, span = [], {}
             continue
         symbol, value = match[1], match[2] if match.re is _SET else "n"
         if not any(reason):
@@ -109,17 +130,31 @@ def load_fragment(path: Path) -> Fragment:
                 f"{where}: CONFIG_{symbol} has no reason",
                 hint="put a comment directly above it that says what needs it",
             )
-        if symbol in settings:
-            raise UserError(f"{where}: CONFIG_{symbol} is set in {settings[symbol].where} already")
-        settings[symbol] = Setting(symbol=symbol, value=value, reason=" ".join(reason), where=where)
-        reason = []
-    return Fragment(name=path.stem, settings=tuple(settings.values()), objects=objects)
+        asked = Setting(symbol=symbol, value=value, reason=" ".join(reason), where=where, **span)
+        for other in settings:
+            if other.symbol == symbol and _overlap(other, asked):
+                raise UserError(f"{where}: CONFIG_{symbol} is set in {other.where} already")
+        settings.append(asked)
+        reason, span = [], {}
+    return Fragment(name=path.stem, settings=tuple(settings), objects=objects)
 
 
-def merge(fragments: Iterable[Fragment]) -> tuple[Setting, ...]:
-    """All settings, a later fragment's over an earlier one's, by symbol."""
-    merged = {s.symbol: s for fragment in fragments for s in fragment.settings}
+def _overlap(one: Setting, other: Setting) -> bool:
+    """Whether there can be a kernel that is asked for both."""
+    ends = [setting.until for setting in (one, other) if setting.until]
+    starts = [setting.since for setting in (one, other) if setting.since]
+    return not (ends and starts) or max(starts) <= min(ends)
+
+
+def merge(fragments: Iterable[Fragment], version: Version) -> tuple[Setting, ...]:
+    """All settings for a kernel of ``version``, by symbol, a later fragment's over an earlier's."""
+    merged = {s.symbol: s for fragment in fragments for s in fragment.settings if s.holds(version)}
     return tuple(merged[symbol] for symbol in sorted(merged))
+
+
+def left_out(fragments: Iterable[Fragment], version: Version) -> tuple[Setting, ...]:
+    """The settings that a kernel of ``version`` is not asked for."""
+    return tuple(s for fragment in fragments for s in fragment.settings if not s.holds(version))
 
 
 def text(settings: Sequence[Setting]) -> str:

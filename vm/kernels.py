@@ -16,6 +16,9 @@ from vm.errors import InfraError, UserError
 
 TABLE = paths.VM / "kernels.toml"
 
+#: A kernel's version as far as it tells what the kernel has: (6, 12).
+Version = tuple[int, int]
+
 #: What is built when nobody asks for another.
 DEFAULT_KERNEL = "6.12"
 DEFAULT_VARIANT = "ver0"
@@ -41,7 +44,7 @@ class Kernel:
         return f"linux-{self.upstream}.tar.xz"
 
     @property
-    def version(self) -> tuple[int, int]:
+    def version(self) -> Version:
         """(6, 12): what no point release of the series changes."""
         return parse_version(self.upstream)
 
@@ -65,7 +68,7 @@ class Variant:
         )
 
 
-def parse_version(text: str) -> tuple[int, int]:
+def parse_version(text: str) -> Version:
     """The first two numbers of a kernel's version: (6, 12) of "6.12.117-rc1".
 
     Raises ValueError when it does not start with two numbers.

@@ -65,11 +65,48 @@ def test_a_bad_fragment_is_refused_with_its_line(tmp_path: Path, text: str, said
 def test_a_later_fragment_wins(tmp_path: Path) -> None:
     first = fragment(tmp_path, "# on\nCONFIG_A=y\n# too\nCONFIG_B=y\n", "one.config")
     second = fragment(tmp_path, "# off\n# CONFIG_A is not set\n", "two.config")
-    merged = kconfig.merge([first, second])
+    merged = kconfig.merge([first, second], (6, 12))
     assert [(s.symbol, s.value, s.where) for s in merged] == [
         ("A", "n", "two.config:2"),
         ("B", "y", "one.config:4"),
     ]
+
+
+def test_one_fragment_serves_kernels_of_several_ages(tmp_path: Path) -> None:
+    parsed = fragment(
+        tmp_path,
+        "# any\nCONFIG_ANY=y\n"
+        "# new, and why\n# since: 6.3\nCONFIG_NEW=y\n"
+        "# until: 6.2\n# old\nCONFIG_OLD=y\n"
+        "# few, then\n# until: 6.2\nCONFIG_NR_CPUS=8\n"
+        "# more, now\n# since: 6.3\n# until: 6.20\nCONFIG_NR_CPUS=16\n",
+    )
+
+    def asked(version: tuple[int, int]) -> list[str]:
+        return [setting.line for setting in kconfig.merge([parsed], version)]
+
+    assert asked((6, 2)) == ["CONFIG_ANY=y", "CONFIG_NR_CPUS=8", "CONFIG_OLD=y"]
+    assert asked((6, 3)) == ["CONFIG_ANY=y", "CONFIG_NEW=y", "CONFIG_NR_CPUS=16"]
+    assert asked((6, 20)) == asked((6, 3))
+    assert asked((6, 21)) == ["CONFIG_ANY=y", "CONFIG_NEW=y"]
+    gone = kconfig.left_out([parsed], (6, 21))
+    assert [(one.symbol, one.span) for one in gone] == [
+        ("OLD", "until 6.2"),
+        ("NR_CPUS", "until 6.2"),
+        ("NR_CPUS", "since 6.3 until 6.20"),
+    ]
+    assert parsed.settings[1].reason == "new, and why"
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["CONFIG_A=n", "# since: 6.2\nCONFIG_A=n", "# until: 6.2\nCONFIG_A=n"],
+    ids=["always", "from the same on", "up to one inside"],
+)
+def test_a_symbol_that_is_set_twice_for_one_kernel(tmp_path: Path, second: str) -> None:
+    text = f"# a\n# since: 6.1\n# until: 6.2\nCONFIG_A=y\n# b\n{second}\n"
+    with pytest.raises(UserError, match=r"CONFIG_A is set in f\.config:4 already"):
+        fragment(tmp_path, text)
 
 
 def test_what_did_not_survive_is_named_with_its_reason(tmp_path: Path) -> None:
@@ -115,6 +152,6 @@ def test_the_projects_fragments_keep_the_rule(path: Path) -> None:
 def test_the_default_kernel_has_three_abis_the_call_and_a_patterned_stack() -> None:
     names = kernels.variant(kernels.DEFAULT_VARIANT).fragments
     parts = [kconfig.load_fragment(kconfig.find_fragment(name)) for name in names]
-    have = {setting.symbol: setting.value for setting in kconfig.merge(parts)}
+    have = {setting.symbol: setting.value for setting in kconfig.merge(parts, (6, 12))}
     for symbol in ("IA32_EMULATION", "X86_X32_ABI", "XYZZY_SYSCALL", "INIT_STACK_ALL_PATTERN"):
         assert have[symbol] == "y"
