@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vm import buildlog, kconfig, kernels, patches, paths, proc, trees
 from vm import cache as store
-from vm import kconfig, kernels, patches, paths, proc, trees
 from vm import source as sources
-from vm.errors import InfraError, UserError
+from vm.errors import BuildError, InfraError, UserError
 from vm.kbuild import Cost, Make
 from vm.kernels import DEFAULT_VARIANT, Kernel, Variant, Version, parse_version
 from vm.source import Source
@@ -43,6 +43,9 @@ DESCRIBED = ("kernel/xyzzy.o",)
 
 #: How many files are named that an incremental build starts from.
 SHOWN_CHANGES = 10
+
+#: How many warnings a message names.
+SHOWN_WARNINGS = 5
 
 #: Deadlines in seconds.  A first build takes some six minutes of CPU time; a
 #: slow machine with one core gets ten times that.
@@ -391,12 +394,13 @@ class Order:
         with _workplace(plan, self.home, self.jobs) as make:
             cost += self._configure(make)
             fresh = not (make.objects / "vmlinux").exists()
-            cost += make.run(
-                self.goal,
-                title=f"building Linux {source.version} ({self.goal})",
-                seconds=BUILD_SECONDS,
-                total=self.lines if fresh else None,
-            )
+            with self._watched(make) as warned:
+                cost += make.run(
+                    self.goal,
+                    title=f"building Linux {source.version} ({self.goal})",
+                    seconds=BUILD_SECONDS,
+                    total=self.lines if fresh else None,
+                )
             out = make.objects
             if self.goal == "bzImage":
                 shutil.copyfile(out / "arch/x86/boot/bzImage", temp / "bzImage")
@@ -422,12 +426,44 @@ class Order:
             "compiler": self.compiler,
             "command": command,
             "incremental": not fresh,
+            "warnings": [one.text for one in warned],
             "seconds_cpu": round(cost.cpu, 1),
             "seconds_wall": round(time.monotonic() - started, 1),
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         store.write_json(temp / "build.json", record)
         return cost
+
+    @contextlib.contextmanager
+    def _watched(self, make: Make) -> Iterator[list[buildlog.Warned]]:
+        """Refuse a build that warns about what the series itself brings.
+
+        The list holds every warning once the block has ended.  Raises
+        BuildError; also when make itself has failed, the files that were warned
+        about are compiled again the next time: an object that is there already
+        would let the next run pass in silence.
+        """
+        warned: list[buildlog.Warned] = []
+        series = self.plan.series
+        calls = {call.name for call in series.calls}
+        try:
+            yield warned
+        finally:
+            log = make.log.read_text(errors="replace")
+            warned += buildlog.warnings(log, tree=make.tree, objects=make.objects)
+            ours = [one for one in warned if one.about(series.touched, calls)]
+            for file in {one.file for one in ours if one.file}:
+                # Its place in the work tree: laid anew by the next run, newer
+                # than every object made from it.
+                (make.tree / file).unlink(missing_ok=True)
+        if ours:
+            more = f" | and {len(ours) - SHOWN_WARNINGS} more" if len(ours) > SHOWN_WARNINGS else ""
+            raise BuildError(
+                f"{len(ours)} warning(s) about what the patches bring: "
+                + " | ".join(one.text for one in ours[:SHOWN_WARNINGS])
+                + more,
+                hint=f"the whole log: {make.log}",
+            )
 
     def _configure(self, make: Make) -> Cost:
         """Write the object tree's .config from the fragments, and check it.

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vm import cache as store
-from vm import paths, proc, trees
+from vm import paths, proc, syscalls, trees
 from vm.errors import BuildError, HarnessError, UserError
 from vm.source import Source
 
@@ -43,6 +43,21 @@ class Hunk:
 
     line: int  #: line of its @@ in the patch file, from 1
     at: int  #: line of the old file that it starts at
+    body: tuple[bytes, ...]  #: its lines, each with the mark before it
+
+    def side(self, mark: bytes) -> tuple[bytes, ...]:
+        """The lines before it, for ``mark`` b"-", or behind it, for b"+"."""
+        found: list[bytes] = []
+        previous = b""
+        for line in self.body:
+            if line[:1] == b"\\":  # "No newline at end of file": of the line above
+                if found and previous in (b" ", mark):
+                    found[-1] = found[-1].removesuffix(b"\n")
+                continue
+            previous = b" " if line == b"\n" else line[:1]
+            if previous in (b" ", mark):
+                found.append(line[1:] if line != b"\n" else line)
+        return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +68,16 @@ class FileDiff:
     new: str | None  #: None: the patch deletes it
     line: int  #: line of its `---` in the patch file, from 1
     hunks: tuple[Hunk, ...]
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The lines that it adds, without their ends."""
+        return tuple(
+            line[1:].decode(errors="surrogateescape").rstrip("\n")
+            for hunk in self.hunks
+            for line in hunk.body
+            if line[:1] == b"+"
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,6 +109,13 @@ class Series:
     def digest(self) -> str:
         """Identity of what the series does; rewording a message keeps it."""
         return store.key(*(patch.body for patch in self.patches))
+
+    @property
+    def calls(self) -> tuple[syscalls.Call, ...]:
+        """The system calls that the series adds."""
+        return syscalls.calls(
+            (diff.new, diff.added) for patch in self.patches for diff in patch.files if diff.new
+        )
 
     @property
     def touched(self) -> tuple[str, ...]:
@@ -210,16 +242,16 @@ def _stripped(line: bytes) -> str | None:
 
 def _hunks(path: Path, lines: Sequence[bytes], index: int) -> tuple[tuple[Hunk, ...], int]:
     """The hunks that start at ``index``, and the index behind the last."""
-    hunks = []
+    hunks: list[Hunk] = []
     while index < len(lines) and (match := _HUNK.match(lines[index])):
-        hunks.append(Hunk(line=index + 1, at=int(match[1])))
+        start = index
         old, new = int(match[2] or 1), int(match[4] or 1)
         index += 1
         while old > 0 or new > 0:
             kind = lines[index][:1] if index < len(lines) else b""
             if kind not in (b" ", b"-", b"+", b"\\", b"\n"):
                 raise UserError(
-                    f"{path}:{index + 1}: hunk {len(hunks)} ends early: "
+                    f"{path}:{index + 1}: hunk {len(hunks) + 1} ends early: "
                     f"{old} old and {new} new lines are missing",
                     hint="the patch was cut or edited by hand; make it anew",
                 )
@@ -228,6 +260,8 @@ def _hunks(path: Path, lines: Sequence[bytes], index: int) -> tuple[tuple[Hunk, 
             index += 1
         if index < len(lines) and lines[index].startswith(b"\\"):
             index += 1
+        body = tuple(lines[start + 1 : index])
+        hunks.append(Hunk(line=start + 1, at=int(match[1]), body=body))
     return tuple(hunks), index
 
 

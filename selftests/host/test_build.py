@@ -310,6 +310,55 @@ def test_variants_share_objects_and_going_back_rebuilds(desk: Desk) -> None:
     )
 
 
+WARNING = '#warning "look here"'
+
+
+def warning_series(desk: Desk, text: str = NEW) -> patches.Series:
+    core = fakelinux.CORE.replace(
+        "@@ -0,0 +1 @@\n+int new", f"@@ -0,0 +1,2 @@\n+{WARNING}\n+int new"
+    )
+    assert WARNING in core
+    directory = fakelinux.make_series(desk.top / "warns", core=core.replace(NEW, text))
+    return patches.load_series(directory)
+
+
+def test_a_warning_about_a_patched_file_is_an_error_every_time(desk: Desk) -> None:
+    for _ in range(2):  # the second time its object is there, and compiles nothing
+        with pytest.raises(BuildError) as caught:
+            desk.build(series=warning_series(desk))
+        assert "1 warning(s) about what the patches bring: kernel/new.c:1:2: " in str(caught.value)
+        assert "look here" in str(caught.value)
+        assert desk.kernels() == []
+    assert desk.build().image.exists()
+
+
+def test_a_warning_is_not_lost_when_make_fails_on_something_else(desk: Desk) -> None:
+    (desk.tree / "kernel/zoo.c").write_text("int zoo(void) { return }\n")
+    with pytest.raises(BuildError, match=r"zoo\.c:1"):
+        desk.build(series=warning_series(desk), jobs=1)
+    assert WARNING in (desk.work() / "make.log").read_text(), "new.c was to be compiled first"
+    (desk.tree / "kernel/zoo.c").write_text("int zoo(void) { return 1; }\n")
+    with pytest.raises(BuildError, match="look here"):
+        desk.build(series=warning_series(desk))
+
+
+def test_a_warning_about_another_file_is_recorded(desk: Desk) -> None:
+    (desk.tree / "kernel/foo.c").write_text(f"{WARNING}\nint foo(void) {{ return 5; }}\n")
+    (said,) = desk.build().record["warnings"]
+    assert said.startswith("kernel/foo.c:1:2: warning: #warning")
+
+
+def test_a_setting_of_other_kernels_is_left_out_by_name(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"{fakelinux.FRAGMENT}# gone by now\n# until: 6.11\nCONFIG_ONCE=y\n"
+    fakelinux.make_fragment(desk.fragment, text)
+    built = desk.build()
+    assert built.config.read_text() == "CONFIG_SMP=y\nCONFIG_TTY=y\n"
+    assert built.record["left_out"] == ["CONFIG_ONCE (until 6.11)"]
+    assert "left out: CONFIG_ONCE: until 6.11 (fake.config:9)" in capsys.readouterr().err
+
+
 def test_a_fragment_that_changes_every_object_has_its_own(desk: Desk) -> None:
     desk.build()
     heavy = desk.top / "heavy.config"
