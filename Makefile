@@ -10,7 +10,7 @@
 
 # --- parameters: on make's command line, or in the environment ----------------
 
-KERNEL ?= 6.12 ## the kernel: 6.12 or 6.1, a name of vm/kernels.toml
+KERNEL ?= 6.12 ## the kernel: 6.12 or 6.1, a name of vm/kernels.toml; for a tree the one nearest to it
 VARIANT ?= ver0 ## of that kernel: ver0, ver1, ver2 or off
 KERNEL_TREE ?= ## a kernel tree of your own, patched or not; it is never written to
 ABI ?= ## only these callers: m64, m32, mx32, or several with commas (default: all)
@@ -43,7 +43,12 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 quote = '$(subst ','\'',$(strip $(1)))'
 option = $(if $(strip $(2)),$(1) $(call quote,$(2)))
 
-kernel-options = $(call option,--kernel,$(KERNEL)) $(call option,--variant,$(VARIANT)) \
+# A parameter that was given, not the default above: a command that is about
+# every kernel, or about a tree, has a default of its own.
+given = $(if $(filter file,$(origin $(1))),,$($(1)))
+
+kernel-options = $(call option,--kernel,$(call given,KERNEL)) \
+	$(call option,--variant,$(call given,VARIANT)) \
 	$(call option,--kernel-tree,$(KERNEL_TREE)) \
 	$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR))
 guest-options = $(kernel-options) $(call option,--accel,$(ACCEL))
@@ -52,7 +57,7 @@ guest-options = $(kernel-options) $(call option,--accel,$(ACCEL))
 define job
 @$(need-python)
 @env -u MAKELEVEL $(call quote,$(PYTHON)) -sE -m vm.bootstrap --for $(1) \
-	$(call option,--kernel,$(KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE))
+	$(call option,--kernel,$(call given,KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE))
 @env -u MAKELEVEL build/venv/bin/python -m harness $(1) $(2)$(if $(strip $(3)), -- $(3))
 endef
 
@@ -102,6 +107,12 @@ guest-test: ## the tests of the harness itself on guests: killed, hung, panicked
 kernel: ## only build the kernel
 	$(call job,kernel,$(kernel-options))
 
+.PHONY: kernels
+kernels: ## build every kernel in every variant; KERNEL= and VARIANT= name some
+	$(call job,kernels,$(call option,--kernel,$(call given,KERNEL)) \
+		$(call option,--variant,$(call given,VARIANT)) \
+		$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR)))
+
 .PHONY: callers
 callers: ## only build the callers, against that kernel's headers
 	$(call job,callers,$(kernel-options) $(call option,--abi,$(ABI)))
@@ -112,7 +123,7 @@ shell: ## a shell in the guest
 
 .PHONY: doctor
 doctor: ## what this machine can do, and how to mend what is missing
-	$(call job,doctor,$(call option,--kernel,$(KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE)))
+	$(call job,doctor,$(call option,--kernel,$(call given,KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE)))
 
 .PHONY: bench
 bench: ## how long building, booting, a call and a sweep take, beside bare QEMU and bare C

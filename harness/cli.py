@@ -20,7 +20,7 @@ from harness import conformance, interfaces
 from harness.abi import ABIS
 from harness.lab import Lab, Setup
 from harness.plugin import REPORT_DIR, chosen_abis
-from vm import accel, doctor, kernels, shell
+from vm import accel, doctor, kernels, kernelset, shell
 from vm.errors import HarnessError, UserError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -38,9 +38,9 @@ def _options(*names: str) -> Callable[[Command], Command]:
     known = {
         "kernel": click.option(
             "--kernel",
-            default=kernels.DEFAULT_KERNEL,
-            show_default=True,
-            help="A kernel of vm/kernels.toml.",
+            default="",
+            help="A kernel of vm/kernels.toml "
+            f"(default: {kernels.DEFAULT_KERNEL}; for a tree the one nearest to it).",
         ),
         "variant": click.option(
             "--variant",
@@ -224,6 +224,23 @@ def kernel(**asked: Any) -> None:
     click.echo(built.directory)
 
 
+@cli.command("kernels")
+@click.option("--kernel", help="Only this one.")
+@click.option("--variant", help="Only this one.")
+@_options("jobs", "mirror")
+def every_kernel(
+    kernel: str | None, variant: str | None, jobs: int | None, mirror: str | None
+) -> None:
+    """Build every kernel of vm/kernels.toml in every variant, unless the cache has it."""
+    wanted = kernelset.members(
+        rows=[kernels.kernel(kernel)] if kernel else (),
+        variants=[kernels.variant(variant)] if variant else (),
+        jobs=jobs,
+        mirror=mirror,
+    )
+    kernelset.run(wanted, Console())
+
+
 @cli.command()
 @_options("kernel", "variant", "kernel_tree", "abi", "jobs", "mirror")
 def callers(**asked: Any) -> None:
@@ -252,9 +269,10 @@ def guest_shell(**asked: Any) -> None:
 @_options("kernel", "kernel_tree")
 def tell(kernel: str, kernel_tree: Path | None) -> None:
     """Say what this machine can do, and how to mend what is missing."""
-    setup = _setup(kernel=kernel, kernel_tree=kernel_tree)
+    row = kernels.kernel(kernel or kernels.DEFAULT_KERNEL)
+    setup = _setup(kernel=row.name)
     checks = doctor.report(
-        kernel=kernel,
+        kernel=row.name,
         tree=kernel_tree,
         cache=setup.cache,
         prove_kvm=_kvm_prover(setup.cache),

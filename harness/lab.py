@@ -23,7 +23,7 @@ from harness.caller.build import Programs
 from harness.channel import Channel
 from harness.layout import Compiler
 from harness.target import Target
-from vm import accel, build, kernels, kselftest, patches, paths
+from vm import accel, build, kernels, kselftest, patches, paths, source
 from vm.accel import Accel
 from vm.build import Built
 from vm.deadline import Deadline
@@ -56,7 +56,7 @@ class Setup:
 
     abis: tuple[ABI, ...]
     report: Path  #: directory of the run's output
-    kernel: str = kernels.DEFAULT_KERNEL
+    kernel: str = ""  #: a row of kernels.toml; none: the default, for a tree the one nearest
     variant: str = kernels.DEFAULT_VARIANT
     kernel_tree: Path | None = None
     accel: str = "auto"
@@ -73,6 +73,10 @@ class Setup:
 
     def __post_init__(self) -> None:
         """Refuse what would otherwise be found wrong after minutes of building.  UserError."""
+        if not self.kernel:
+            tree = self.kernel_tree
+            name = source.tree_kernel(tree).name if tree else kernels.DEFAULT_KERNEL
+            object.__setattr__(self, "kernel", name)  # the one way in a frozen class
         kernels.kernel(self.kernel)
         kernels.variant(self.variant)
         if not self.local and not self.bzimage:

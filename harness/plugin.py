@@ -50,7 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of a run on a target."""
     group = parser.getgroup("extsys", "extensible syscalls on a real kernel")
     group.addoption(
-        "--kernel", default=kernels.DEFAULT_KERNEL, help="of vm/kernels.toml (%(default)s)"
+        "--kernel",
+        default="",
+        help=f"of vm/kernels.toml ({kernels.DEFAULT_KERNEL}; for a tree the one nearest to it)",
     )
     group.addoption(
         "--variant",

@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the Makefile calls it before each job."""
     parser = argparse.ArgumentParser(prog="bootstrap")
     parser.add_argument("--for", dest="job", choices=tuple(packages.JOBS), default="vm-test")
-    parser.add_argument("--kernel", default="6.12", help="its source package is looked for")
+    parser.add_argument("--kernel", default="", help="its source package is looked for")
     parser.add_argument("--kernel-tree", default="", help="a tree of one's own: no source package")
     args = parser.parse_args(argv)
     try:

@@ -342,6 +342,11 @@ class Order:
         return self.plan.cache / "kernels" / f"{self.plan.family}-{self.key}"
 
     @property
+    def there(self) -> bool:
+        """Whether the cache has it."""
+        return self.directory.is_dir()
+
+    @property
     def home(self) -> Path:
         """Where this order's family keeps its work and object trees.
 

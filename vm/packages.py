@@ -25,7 +25,7 @@ from pathlib import Path
 from vm import cache, paths
 from vm.deadline import Deadline
 from vm.errors import InfraError, UserError
-from vm.kernels import load_kernels
+from vm.kernels import DEFAULT_KERNEL, load_kernels
 from vm.proc import run
 
 TABLE = paths.VM / "packages.toml"
@@ -36,12 +36,16 @@ JOBS: Mapping[str, tuple[str, ...]] = {
     "doctor": ("python",),
     "host-test": ("python", "build", "guest"),
     "kernel": ("python", "build", "source"),
+    "kernels": ("python", "build", "source"),
     "callers": ("python", "build", "source"),
     "shell": ("python", "build", "source", "guest"),
     "bench": ("python", "build", "source", "guest"),
     "guest-test": ("python", "build", "source", "guest"),
     "vm-test": ("python", "build", "source", "guest"),
 }
+
+#: Jobs that work with all kernels of kernels.toml when none is named.
+EVERY_KERNEL = ("kernels",)
 
 #: The kinds of probe that a row can have; packages.toml explains them.
 PROBES = ("tool", "file", "links", "module", "header")
@@ -175,11 +179,14 @@ def wanted(
 ) -> tuple[Need, ...]:
     """The rows that ``job`` needs, and the source of ``kernel`` if it does.
 
-    With ``own_tree`` (KERNEL_TREE) no packaged kernel source is needed.
+    Without a name it is that of the default kernel, or of every kernel where
+    the job is about all.  With ``own_tree`` (KERNEL_TREE) no packaged kernel
+    source is needed.
     """
-    package = None if own_tree else source(kernel)
-    rows = (*needs, package) if package else needs
-    return tuple(need for need in rows if need.group in JOBS[job])
+    every = tuple(load_kernels()) if job in EVERY_KERNEL else (DEFAULT_KERNEL,)
+    names = () if own_tree else (kernel,) if kernel else every
+    sources = [need for need in map(source, names) if need]
+    return tuple(need for need in (*needs, *sources) if need.group in JOBS[job])
 
 
 # --- probes ------------------------------------------------------------------

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vm import cache as store
-from vm import download, paths, proc, trees
+from vm import download, kernels, paths, proc, trees
 from vm.errors import InfraError, UserError
 from vm.kernels import Kernel
 from vm.progress import step
@@ -209,12 +209,10 @@ def _missing(tree: Path) -> list[str]:
     return [name for name in KERNEL_TREE if not (tree / name).exists()]
 
 
-def user_tree(path: Path, *, cache: Path | None = None) -> Source:
-    """A user's own kernel tree, as a copy in the cache that has its content.
+def tree_top(path: Path) -> Path:
+    """The top directory of a user's kernel tree, links resolved.
 
-    ``path`` is never written to.  The copy follows it by content: a file that
-    was not changed since the last call is not even read.  Raises UserError when
-    ``path`` is no kernel tree.
+    Raises UserError when ``path`` is no kernel tree.
     """
     try:
         top = path.expanduser().resolve(strict=True)
@@ -228,6 +226,29 @@ def user_tree(path: Path, *, cache: Path | None = None) -> Source:
             else "name the top directory of a Linux source tree"
         )
         raise UserError(f"KERNEL_TREE={path}: no kernel tree: it has no {missing[0]}", hint=hint)
+    return top
+
+
+def tree_kernel(path: Path) -> Kernel:
+    """The row of kernels.toml whose patches fit a user's tree best.
+
+    Raises UserError when ``path`` is no kernel tree, or says no version.
+    """
+    version = makefile_version(tree_top(path))
+    try:
+        return kernels.nearest(version)
+    except ValueError as exc:
+        raise UserError(f"KERNEL_TREE={path}: its Makefile: {exc}") from exc
+
+
+def user_tree(path: Path, *, cache: Path | None = None) -> Source:
+    """A user's own kernel tree, as a copy in the cache that has its content.
+
+    ``path`` is never written to.  The copy follows it by content: a file that
+    was not changed since the last call is not even read.  Raises UserError when
+    ``path`` is no kernel tree.
+    """
+    top = tree_top(path)
     kept = cache or paths.cache_dir()
     if kept.is_relative_to(top):
         raise UserError(

@@ -288,6 +288,16 @@ def test_kernel_source_is_wanted_where_a_kernel_is_built_from_it(
     assert ("linux-source-6.12" in packages.packages_of(needs)) is has_source
 
 
+def test_a_job_about_every_kernel_wants_every_source_and_others_the_defaults() -> None:
+    def sources(job: str, kernel: str = "") -> set[str]:
+        needs = packages.wanted(packages.load(), job=job, kernel=kernel)
+        return {name for name in packages.packages_of(needs) if name.startswith("linux-source")}
+
+    assert sources("kernels") == {"linux-source-6.12", "linux-source-6.1"}
+    assert sources("kernels", "6.1") == {"linux-source-6.1"}
+    assert sources("vm-test") == {"linux-source-6.12"}
+
+
 # --- too old a Python ---
 
 

@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = re.findall(r"^\.PHONY: (\S+)$", MAKEFILE, re.MULTILINE)
 PARAMETERS = re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE)
-JOBS = ("vm-test", "host-test", "guest-test", "kernel", "callers", "shell", "doctor", "bench")
+JOBS = (
+    *("vm-test", "host-test", "guest-test", "kernel", "kernels", "callers"),
+    *("shell", "doctor", "bench"),
+)
 
 LOGGING = """\
 #!/bin/bash
@@ -96,7 +99,7 @@ def test_every_rule_is_a_phony_target() -> None:
 def test_job_prepares_and_then_calls_the_command_line(checkout: Checkout, job: str) -> None:
     assert checkout.make(job).returncode == 0
     prepare, call = checkout.calls
-    assert prepare == ["python3", "-sE", "-m", "vm.bootstrap", "--for", job, "--kernel", "6.12"]
+    assert prepare == ["python3", "-sE", "-m", "vm.bootstrap", "--for", job]
     assert call[:4] == ["python", "-m", "harness", job]
 
 
@@ -144,12 +147,20 @@ def test_parameters_may_stand_in_the_environment(checkout: Checkout) -> None:
 
 def test_empty_parameters_are_not_passed(checkout: Checkout) -> None:
     checkout.make("vm-test")
-    assert checkout.calls[1][4:] == [
-        *("--kernel", "6.12"),
-        *("--variant", "ver0"),
-        *("--accel", "auto"),
-        *("--battery", "quick"),
-    ]
+    assert checkout.calls[1][4:] == ["--accel", "auto", "--battery", "quick"]
+
+
+def test_a_default_is_the_commands_own_but_a_kernel_that_is_named_is_passed(
+    checkout: Checkout,
+) -> None:
+    """`make kernels` is about all; a tree's is the one nearest to it."""
+    checkout.make("kernels")
+    assert checkout.calls[1][3:] == ["kernels"]
+    for how in ({"KERNEL": "6.12"}, {}):
+        argv = () if how else ("KERNEL=6.12",)
+        checkout.make("kernels", *argv, **how)
+        prepare, call = checkout.calls
+        assert prepare[-2:] == call[-2:] == ["--kernel", "6.12"]
 
 
 def test_nothing_of_this_make_or_of_the_callers_environment_leaks(checkout: Checkout) -> None:
