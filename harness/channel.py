@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Requests and their answers, over a stream socket to an agent.
 
+One request at a time on each channel; several channels can be busy at once.
+
 A socket to a guest's virtio-serial port and one to an agent on this machine
 look the same.  While it waits, a channel asks its owner whether the machine
 behind it is still there, so that a panic ends the wait at once and not when
@@ -13,7 +15,8 @@ import dataclasses
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from harness import wire
 from harness.wire import Frame, lib
@@ -70,8 +73,21 @@ class Hello:
     release: str  #: uname -r
 
 
+@dataclasses.dataclass(kw_only=True)
+class _Asked:
+    """A request under way."""
+
+    index: int  #: among those that are made together
+    channel: int
+    deadline: Deadline
+
+
+def _left(deadline: Deadline) -> float:
+    return deadline.left
+
+
 class Channel:
-    """One socket to an agent; requests are made one after the other."""
+    """One socket to an agent, behind which the callers have channels of their own."""
 
     def __init__(self, sock: socket.socket, *, watch: Callable[[], None] = lambda: None) -> None:
         self._sock = sock
@@ -157,32 +173,71 @@ class Channel:
         CallerGoneError when that channel's caller dies first, and GuestError
         (HANG, LOST, or what the watcher says) when nothing comes.
         """
-        self._seq = (self._seq + 1) & 0xFFFFFFFF
-        frame = Frame(type=kind, channel=channel, seq=self._seq, payload=payload)
-        if len(payload) > wire.MAX_PAYLOAD:
-            raise InfraError(f"a request of {len(payload)} bytes; {wire.MAX_PAYLOAD} at most")
-        self._send(frame.encode(), deadline)
-        while True:
-            answer = self._receive(deadline)
-            if (
-                answer.type == lib.WIRE_T_GONE
-                and channel
-                and answer.channel == channel
-                and kind not in ANSWERED_BY_THE_AGENT
-            ):
-                raise CallerGoneError(channel, wire.unpack("wire_gone", answer.payload).status)
-            if answer.seq != frame.seq:
+        (answer,) = self.spread(
+            kind,
+            [payload],
+            channels=[channel],
+            deadline=deadline,
+            until=until,
+            on_frame=(lambda _, frame: on_frame(frame)) if on_frame else None,
+            silence=silence,
+        )
+        return answer
+
+    def spread(
+        self,
+        kind: int,
+        payloads: Sequence[bytes],
+        *,
+        channels: Sequence[int],
+        deadline: Deadline,
+        until: frozenset[int],
+        on_frame: Callable[[int, Frame], None] | None = None,
+        silence: float | None = None,
+    ) -> list[Frame]:
+        """Send requests of one kind, each as soon as one of ``channels`` is free for it.
+
+        Their answers are in the requests' order; ``on_frame`` is told which of
+        them a frame belongs to.  ``deadline`` is for the first answers, and
+        ``silence`` as for request(), for each channel by itself.  Raises as
+        request() does; the other channels are then busy with what was asked
+        of them, and have to be stopped.
+        """
+        for payload in payloads:
+            if len(payload) > wire.MAX_PAYLOAD:
+                raise InfraError(f"a request of {len(payload)} bytes; {wire.MAX_PAYLOAD} at most")
+        waiting, free = deque(enumerate(payloads)), list(channels)
+        busy: dict[int, _Asked] = {}
+        answers: dict[int, Frame] = {}
+        while waiting or busy:
+            while waiting and free:
+                index, payload = waiting.popleft()
+                asked = _Asked(index=index, channel=free.pop(), deadline=deadline)
+                self._seq = (self._seq + 1) & 0xFFFFFFFF
+                frame = Frame(type=kind, channel=asked.channel, seq=self._seq, payload=payload)
+                self._send(frame.encode(), deadline)
+                busy[self._seq] = asked
+            answer = self._receive(min((one.deadline for one in busy.values()), key=_left))
+            asking = any(one.channel == answer.channel for one in busy.values() if one.channel)
+            if answer.type == lib.WIRE_T_GONE and asking and kind not in ANSWERED_BY_THE_AGENT:
+                status = wire.unpack("wire_gone", answer.payload).status
+                raise CallerGoneError(answer.channel, status)
+            if answer.seq not in busy:
                 continue  # of a request that was given up
+            asked = busy[answer.seq]
+            if silence is not None:
+                deadline = asked.deadline = Deadline.after(silence, deadline.what)
             if answer.type in until:
-                return answer
-            if answer.type == lib.WIRE_T_REFUSED:
+                free.append(asked.channel)
+                answers[asked.index] = answer
+                del busy[answer.seq]
+            elif answer.type == lib.WIRE_T_REFUSED:
                 raise RefusedError(
                     what=wire.TYPE_NAMES.get(kind, str(kind)), payload=answer.payload
                 )
-            if on_frame:
-                on_frame(answer)
-            if silence is not None:
-                deadline = Deadline.after(silence, deadline.what)
+            elif on_frame:
+                on_frame(asked.index, answer)
+        return [answers[index] for index in range(len(payloads))]
 
     def send_raw(self, data: bytes, deadline: Deadline) -> None:
         """Send bytes as they are, whatever they are.  For the wire's fuzzers."""

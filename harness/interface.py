@@ -33,6 +33,10 @@ CASES_PER_PROGRAM = 80
 BYTES_PER_PROGRAM = 150_000
 #: A sweep's own deadline for one call that blocks, in milliseconds.
 SWEEP_DEADLINE_MS = 2000
+#: A sweep of so many calls is shared out among the callers that a target has CPUs for.
+SPLIT_CALLS = 1_000_000
+#: Into so many parts for each: the longer ones must not leave a CPU idle at the end.
+PARTS_PER_LANE = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -360,15 +364,25 @@ class Interface:
             close=self.number("close"),
             ksize=self.ksize,
         )
-        payload = sweep.encode(
-            rule,
-            self.contract,
-            number=self.number(self.contract.number, rule.way),
-            before=sweep.poison_ops(self.number) if rule.poison else [],
-            after=after,
-            deadline_ms=SWEEP_DEADLINE_MS,
-        )
-        return self.caller.sweep(payload)
+        caller = self.caller
+        parts = [rule]
+        if caller.lanes > 1 and sweep.count(rule, self.contract) >= SPLIT_CALLS:
+            parts = sweep.split(rule, self.contract, PARTS_PER_LANE * caller.lanes)
+        payloads = [
+            sweep.encode(
+                part,
+                self.contract,
+                number=self.number(self.contract.number, part.way),
+                before=sweep.poison_ops(self.number) if part.poison else [],
+                after=after,
+                deadline_ms=SWEEP_DEADLINE_MS,
+            )
+            for part in parts
+        ]
+        if len(payloads) == 1:
+            return caller.sweep(payloads[0])
+        whole = [sweep.count(part, self.contract) for part in parts]
+        return sweep.join(caller.sweeps(payloads), whole)
 
     def mismatches(self, rule: Sweep) -> list[Mismatch]:
         """Where the kernel did what the contract does not allow."""

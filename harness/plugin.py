@@ -32,6 +32,7 @@ from harness.interface import Interface
 from harness.lab import Lab, Setup
 from harness.report import ktap, repro, repro_layout, show
 from harness.report.results import PROPERTIES, TestResult, counts
+from harness.target import MOST_LANES
 from vm import kernels
 from vm.errors import GuestError, HarnessError, Verdict
 
@@ -83,6 +84,11 @@ def chosen_abis(asked: list[str]) -> tuple[ABI, ...]:
     return tuple(abi(name) for name in dict.fromkeys(names)) or ABIS
 
 
+def full_battery_cpus() -> int:
+    """CPUs of a guest that makes a hundred million calls: what its callers can use."""
+    return min(len(os.sched_getaffinity(0)), MOST_LANES)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Check what the user asked for before anything runs."""
     config.addinivalue_line("markers", "prop(name): the property that the test stands for")
@@ -101,6 +107,7 @@ def pytest_configure(config: pytest.Config) -> None:
             bzimage=option.bzimage,
             headers=option.headers,
             patches=tuple(option.patch),
+            cpus=full_battery_cpus() if option.battery == "full" else 1,
         )
         asked = interfaces.load(option.contract)
     except HarnessError as exc:

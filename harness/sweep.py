@@ -383,6 +383,65 @@ def case_of(sweep: Sweep, contract: Contract, point: Point) -> Case:
     )
 
 
+def count(sweep: Sweep, contract: Contract) -> int:
+    """The calls of a sweep."""
+
+    def calls(depth: int, usize: int) -> int:
+        if depth == len(sweep.dims):
+            return 1
+        dim = sweep.dims[depth]
+        if dim.kind is Kind.USIZE:
+            return sum(calls(depth + 1, value) for value in range(dim.start, dim.stop, dim.step))
+        stop = _tail_stop(sweep, contract, usize) if dim.kind is Kind.TAIL else dim.stop
+        return len(range(dim.start, stop, dim.step)) * calls(depth + 1, usize)
+
+    return calls(0, sweep.usize)
+
+
+def split(sweep: Sweep, contract: Contract, parts: int) -> list[Sweep]:
+    """Sweeps that make the same calls in the same order: about ``parts``, about as long.
+
+    They differ in the span of the outermost dimension, so there may be fewer.
+    """
+    if not sweep.dims or sweep.dims[0].kind is Kind.TAIL:
+        return [sweep]
+    first, *rest = sweep.dims
+    share = -(-count(sweep, contract) // parts)
+    found: list[Sweep] = []
+    start, calls = first.start, 0
+    for value in range(first.start, first.stop, first.step):
+        one = dataclasses.replace(first, start=value, stop=value + 1)
+        calls += count(dataclasses.replace(sweep, dims=(one, *rest)), contract)
+        enough = calls >= share and len(found) < parts - 1
+        if enough or value + first.step >= first.stop:
+            span = dataclasses.replace(first, start=start, stop=min(value + first.step, first.stop))
+            found.append(dataclasses.replace(sweep, dims=(span, *rest)))
+            start, calls = value + first.step, 0
+    return found or [sweep]
+
+
+def join(results: Sequence[SweepResult], whole: Sequence[int]) -> SweepResult:
+    """The result of the sweep that split() made parts of; ``whole`` are the calls of each.
+
+    A fault in a call ends a walk: what the parts behind such a one did is left out.
+    """
+    rows: list[Row] = []
+    calls = nanoseconds = 0
+    for result, asked in zip(results, whole, strict=True):
+        for row in result.rows:
+            moved = dataclasses.replace(row, first=row.first + calls)
+            last = rows[-1] if rows else None
+            if last and last.canary is moved.canary is None and last.seen == moved.seen:
+                rows[-1] = dataclasses.replace(last, count=last.count + moved.count)
+            else:
+                rows.append(moved)
+        calls += result.calls
+        nanoseconds += result.nanoseconds
+        if result.calls != asked:
+            break
+    return SweepResult(rows=tuple(rows), calls=calls, nanoseconds=nanoseconds)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Block:
     """Neighbouring calls that have one allowed outcome."""

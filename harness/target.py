@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import outside, stall, wire
 from harness import sweep as sweeps
-from harness.abi import ABI
+from harness.abi import ABI, ABIS
 from harness.channel import CallerGoneError, Channel, Hello, RefusedError, status_text
 from harness.outside import Watched
 from harness.program import Argument, Program, Result, encode_op
@@ -27,6 +27,9 @@ from vm.errors import GuestError, Verdict
 REPLY_SECONDS = 20.0
 SWEEP_SILENCE_SECONDS = 30.0  # a sweep reports its progress every second
 OP_DEADLINE_MS = 5000  # the caller's own, for a call that blocks
+
+#: Callers of one ABI that work side by side, each on a CPU of its own, at most.
+MOST_LANES: int = (lib.WIRE_CHANNELS - 1) // len(ABIS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,10 @@ class Executed:
 
     def __str__(self) -> str:
         return status_text(self.status)
+
+
+def _channel(abi: ABI, lane: int) -> int:
+    return abi.channel + lane * len(ABIS)
 
 
 class Caller:
@@ -79,22 +86,58 @@ class Caller:
         self, payload: bytes, *, on_progress: Callable[[int], None] = lambda calls: None
     ) -> SweepResult:
         """Run an encoded sweep to its end.  ``on_progress`` is told the calls made."""
-        return self._rows(lib.WIRE_T_SWEEP, payload, on_progress)
+        (result,) = self._rows(lib.WIRE_T_SWEEP, [payload], on_progress)
+        return result
 
-    def _rows(self, kind: int, payload: bytes, on_progress: Callable[[int], None]) -> SweepResult:
-        """A request that is answered with rows, and with WIRE_T_DONE in the end."""
-        rows: list[Row] = []
+    @property
+    def lanes(self) -> int:
+        """How many sweeps this target makes at once: as many as it has CPUs, within reason."""
+        return max(1, min(self._target.hello.cpus, MOST_LANES))
 
-        def take(frame: Frame) -> None:
+    def sweeps(self, payloads: Sequence[bytes]) -> list[SweepResult]:
+        """Run encoded sweeps, ``lanes`` at a time; their results in their own order."""
+        for lane in range(1, self.lanes):
+            self._target.start(self.abi, lane)
+        return self._rows(lib.WIRE_T_SWEEP, payloads, lambda calls: None, lanes=self.lanes)
+
+    def _rows(
+        self,
+        kind: int,
+        payloads: Sequence[bytes],
+        on_progress: Callable[[int], None],
+        *,
+        lanes: int = 1,
+    ) -> list[SweepResult]:
+        """Requests that are answered with rows, and with WIRE_T_DONE in the end."""
+        rows: list[list[Row]] = [[] for _ in payloads]
+
+        def take(index: int, frame: Frame) -> None:
             if frame.type == lib.WIRE_T_ROWS:
-                rows.extend(sweeps.decode_rows(frame.payload))
+                rows[index].extend(sweeps.decode_rows(frame.payload))
             elif frame.type == lib.WIRE_T_PROGRESS:
                 on_progress(wire.unpack("wire_done", frame.payload).calls)
 
-        answer = self._request(kind, payload, lib.WIRE_T_DONE, take)
-        done = wire.unpack("wire_done", answer.payload)
-        self._target.calls += done.calls
-        return SweepResult(rows=tuple(rows), calls=done.calls, nanoseconds=done.nanoseconds)
+        try:
+            answers = self._target.ask_each(
+                kind,
+                payloads,
+                channels=[_channel(self.abi, lane) for lane in range(lanes)],
+                until=lib.WIRE_T_DONE,
+                on_frame=take,
+            )
+        except BaseException as exc:
+            # What the others have been asked for, nobody waits for any more.
+            if lanes > 1 or isinstance(exc, CallerGoneError):
+                self._target.gone(self.abi)
+            raise
+        results = []
+        for answer, seen in zip(answers, rows, strict=True):
+            done = wire.unpack("wire_done", answer.payload)
+            self._target.calls += done.calls
+            results.append(
+                SweepResult(rows=tuple(seen), calls=done.calls, nanoseconds=done.nanoseconds)
+            )
+        return results
 
     def run_stalled(
         self, program: Program, holds: Sequence[Hold], *, deadline_ms: int = OP_DEADLINE_MS
@@ -110,7 +153,8 @@ class Caller:
 
     def race(self, payload: bytes) -> SweepResult:
         """Run an encoded race; its rows are its distinct outcomes."""
-        return self._rows(lib.WIRE_T_RACE, payload, lambda calls: None)
+        (result,) = self._rows(lib.WIRE_T_RACE, [payload], lambda calls: None)
+        return result
 
     def watched(self, payload: bytes) -> Watched:
         """Have a child make one call behind a filter or under a tracer (outside.encode).
@@ -153,7 +197,7 @@ class Target:
         self.guest = guest
         self._channel = channel
         self._paths = callers
-        self._started: set[ABI] = set()
+        self._started: set[tuple[ABI, int]] = set()
         self.hello = hello
         self.name = name
         self.calls = 0  #: system calls made so far
@@ -180,26 +224,50 @@ class Target:
             silence=SWEEP_SILENCE_SECONDS if on_frame else None,
         )
 
+    def ask_each(
+        self,
+        kind: int,
+        payloads: Sequence[bytes],
+        *,
+        channels: Sequence[int],
+        until: int,
+        on_frame: Callable[[int, Frame], None],
+    ) -> list[Frame]:
+        """Several requests, one at a time on each channel."""
+        return self._channel.spread(
+            kind,
+            payloads,
+            channels=channels,
+            until=frozenset({until}),
+            on_frame=on_frame,
+            deadline=Deadline.after(REPLY_SECONDS, f"answer to {wire.TYPE_NAMES[kind]}"),
+            silence=SWEEP_SILENCE_SECONDS,
+        )
+
     def caller(self, abi: ABI) -> Caller:
         """The caller of ``abi``, started if it is not running.
 
         Raises RefusedError with errno ENOEXEC when the kernel does not run
         programs of this ABI.
         """
-        if abi not in self._started:
-            self.restart(abi)
+        self.start(abi, 0)
         return Caller(self, abi)
+
+    def start(self, abi: ABI, lane: int) -> None:
+        """See to it that a caller of ``abi`` runs in this lane; raises as caller() does."""
+        if (abi, lane) not in self._started:
+            path = self._paths[abi].encode()
+            self.ask(lib.WIRE_T_START, path, channel=_channel(abi, lane), until=lib.WIRE_T_OK)
+            self._started.add((abi, lane))
 
     def restart(self, abi: ABI) -> None:
         """A fresh caller, whatever became of the one before."""
-        self._started.discard(abi)
-        path = self._paths[abi].encode()
-        self.ask(lib.WIRE_T_START, path, channel=abi.channel, until=lib.WIRE_T_OK)
-        self._started.add(abi)
+        self.gone(abi)
+        self.start(abi, 0)
 
     def gone(self, abi: ABI) -> None:
-        """Note that this ABI's caller died, so that the next use starts another."""
-        self._started.discard(abi)
+        """Note that this ABI's callers died or are to die: the next use starts others."""
+        self._started -= {(abi, lane) for lane in range(MOST_LANES)}
 
     def execute(self, argv: Sequence[str], *, seconds: float) -> Executed:
         """Run a program on the target; its stdout and stderr come back as one.

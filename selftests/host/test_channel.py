@@ -202,6 +202,70 @@ def test_the_death_of_the_last_caller_is_no_answer_to_the_start_of_the_next(ends
     channel.request(lib.WIRE_T_START, b"path", channel=3, deadline=soon(), until=OK)
 
 
+# Several at once.
+
+
+def requests_at(peer: socket.socket, count: int) -> list[Frame]:
+    """The next requests that the peer is sent."""
+    decoder = wire.Decoder()
+    found: list[Frame] = []
+    while len(found) < count:
+        decoder.feed(peer.recv(1 << 16))
+        while (frame := decoder.take()) is not None:
+            found.append(frame)
+    return found
+
+
+def test_each_channel_has_one_request_at_a_time(ends: Ends) -> None:
+    """The next goes where one has just been answered; answers are in the requests' order."""
+    channel, peer = ends
+    order: list[tuple[int, bytes]] = []
+
+    def serve() -> None:
+        waiting = {one.channel: one for one in requests_at(peer, 2)}
+        for busy in (2, 5, 5, 5, 2):  # who is the next to be done
+            one = waiting.pop(busy)
+            order.append((busy, one.payload))
+            peer.sendall(reply(lib.WIRE_T_PROGRESS, one.payload, seq=one.seq, channel=busy))
+            peer.sendall(reply(lib.WIRE_T_OK, one.payload * 2, seq=one.seq, channel=busy))
+            if len(order) < 4:
+                (following,) = requests_at(peer, 1)
+                assert following.channel == busy
+                waiting[busy] = following
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    told: list[tuple[int, bytes]] = []
+    answers = channel.spread(
+        7,
+        [b"a", b"b", b"c", b"d", b"e"],
+        channels=[2, 5],
+        deadline=soon(),
+        until=OK,
+        on_frame=lambda index, frame: told.append((index, frame.payload)),
+    )
+    thread.join()
+    assert [one.payload for one in answers] == [b"aa", b"bb", b"cc", b"dd", b"ee"]
+    assert sorted(told) == list(enumerate([b"a", b"b", b"c", b"d", b"e"]))
+    assert {payload for _, payload in order} == {b"a", b"b", b"c", b"d", b"e"}
+
+
+@pytest.mark.parametrize("channel_of_the_dead", [2, 5])
+def test_the_death_of_any_caller_asked_ends_them_all(ends: Ends, channel_of_the_dead: int) -> None:
+    channel, peer = ends
+    peer.sendall(gone(3, 9) + gone(channel_of_the_dead, 9))
+    with pytest.raises(CallerGoneError, match=f"channel {channel_of_the_dead} died"):
+        channel.spread(lib.WIRE_T_SWEEP, [b"a"] * 3, channels=[2, 5], deadline=soon(), until=OK)
+
+
+def test_one_that_is_silent_is_not_excused_by_another(ends: Ends) -> None:
+    channel, peer = ends
+    thread = trickle(peer, every=0.1, count=8)
+    with pytest.raises(GuestError, match=r"the answer within 0\.3 s"):
+        channel.spread(7, [b"a"] * 2, channels=[2, 5], deadline=soon(0.3), until=OK, silence=0.3)
+    thread.join()
+
+
 # The machine behind it.
 
 

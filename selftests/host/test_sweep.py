@@ -103,6 +103,9 @@ CONTRACTS = {
 }
 
 
+MADE = CONTRACTS["u32 at 4"]
+
+
 @pytest.fixture(name="fake")
 def _fake(local: Target, here: ABI) -> Iterator[FakeKernel]:
     with fakekernel.fake_kernel(local, here) as kernel:
@@ -377,10 +380,98 @@ def test_any_sweep_at_all(fake: FakeKernel) -> None:
     assert calls > 300, "the examples hardly make a call"
 
 
+# Parts: one sweep as several.
+
+
+@given(rules(), st.integers(1, 9))
+@settings(max_examples=250)
+def test_the_parts_of_a_sweep_are_the_sweep(drawn: tuple[Sweep, Contract], parts: int) -> None:
+    rule, made = drawn
+    split = sweep.split(rule, made, parts)
+    assert 1 <= len(split) <= parts
+    points = list(sweep.points(rule, made))
+    assert [one for part in split for one in sweep.points(part, made)] == points
+    assert [sweep.count(part, made) for part in split] == [
+        sum(1 for _ in sweep.points(part, made)) for part in split
+    ]
+
+
+def test_parts_are_about_as_long() -> None:
+    """The tails at large sizes make most of the calls."""
+    rule = Sweep(dims=(dim(Kind.USIZE, 25, 4105), dim(Kind.TAIL, 24, 0), dim(Kind.BIT, 0, 8)))
+    parts = [sweep.count(part, MADE) for part in sweep.split(rule, MADE, 32)]
+    assert len(parts) in (31, 32)
+    assert sum(parts) == sweep.count(rule, MADE) == 4080 * 4081 // 2 * 8
+    assert max(parts[:-1]) < 1.05 * min(parts[:-1])
+
+
+def a_result(*counts: tuple[int, Seen], canary: int | None = None) -> SweepResult:
+    """Rows of these lengths, and memory found changed at the end."""
+    rows, first = [], 0
+    for count, seen in counts:
+        rows.append(Row(first=first, count=count, seen=seen))
+        first += count
+    if canary is not None:
+        rows.append(Row(first=first, count=0, seen=Seen(errno=0), canary=canary))
+    return SweepResult(rows=tuple(rows), calls=first, nanoseconds=first)
+
+
+def test_joined_parts_have_the_rows_of_the_whole() -> None:
+    """Numbered through; a run that goes on over a border is one."""
+    bad, big = Seen(errno=errno.EINVAL), Seen(errno=errno.E2BIG, written=24)
+    whole = sweep.join(
+        [
+            a_result((3, bad), (2, big)),
+            a_result((4, big), canary=70),
+            a_result((5, big), canary=-3),
+            a_result((1, dataclasses.replace(big, written=25)), (1, bad)),
+        ],
+        [5, 4, 5, 2],
+    )
+    assert (whole.calls, whole.nanoseconds) == (16, 16)
+    assert [(row.first, row.count, row.canary) for row in whole.rows] == [
+        *((0, 3, None), (3, 6, None), (9, 0, 70), (9, 5, None), (14, 0, -3)),
+        *((14, 1, None), (15, 1, None)),
+    ]
+
+
+def test_what_lies_behind_a_fault_is_not_joined() -> None:
+    """As in a walk that was not split; one that a signal did not end goes on."""
+    bad = Seen(errno=errno.EINVAL)
+    fault, trap = (Seen(errno=0, signal=number) for number in (signal.SIGSEGV, signal.SIGSYS))
+    parts = [a_result((5, trap)), a_result((2, bad), (1, fault)), a_result((5, bad))]
+    whole = sweep.join(parts, [5, 5, 5])
+    assert [(row.count, row.seen) for row in whole.rows] == [(5, trap), (2, bad), (1, fault)]
+    assert whole.calls == 8
+
+
+def test_callers_side_by_side(local: Target, here: ABI) -> None:
+    """What several callers make of the parts is what one makes of the whole."""
+    nr = hosttarget.numbers(here)["lseek"]
+    made = CONTRACTS["u32 at 0"]
+    rule = Sweep(dims=(dim(Kind.ARG, 0, 90, index=2),), usize=24)  # five kinds of seeking
+
+    def payload(part: Sweep) -> bytes:
+        return sweep.encode(part, made, number=nr, before=[], after=[], deadline_ms=1000)
+
+    parts = sweep.split(rule, made, 40)
+    assert len(parts) > 20
+    caller = local.caller(here)
+    assert caller.lanes == min(2, os.sysconf("SC_NPROCESSORS_ONLN"))
+    for _ in range(2):
+        results = caller.sweeps([payload(part) for part in parts])
+        whole = sweep.join(results, [sweep.count(part, made) for part in parts])
+        assert whole.rows == caller.sweep(payload(rule)).rows
+        assert [(row.count, row.seen.errno) for row in whole.rows] == [(5, 0), (85, errno.EINVAL)]
+    # One that is refused ends all, and the next request is answered as ever.
+    broken = dataclasses.replace(rule, dims=(dim(Kind.BIT, 0, 8),))
+    with pytest.raises(RefusedError, match="SHAPE"):
+        caller.sweeps([payload(part) for part in (*parts[:3], broken, *parts[3:])])
+    assert len(local.caller(here).sweeps([payload(part) for part in parts])) == len(parts)
+
+
 # Rows: what the caller makes of what a kernel does.
 
-
-MADE = CONTRACTS["u32 at 4"]
 SIZES = Sweep(dims=(dim(Kind.USIZE, 16, 200),), template=TEMPLATE)
 
 
