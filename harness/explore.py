@@ -34,13 +34,16 @@ from harness.case import PAGE, Case, Protection
 from harness.contract import (
     AtMost,
     Contract,
+    Needs,
     NotTogether,
     OnlyWith,
+    Process,
     ReadBack,
     SizeField,
     UnknownBits,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.identity import Identity, without
 from harness.interface import Interface
 from harness.layout import Layout
 from vm import paths
@@ -101,6 +104,7 @@ class Gate:
     way: Way | None = None
     pointer: int | None = None
     protection: Protection = Protection.READ_WRITE
+    who: Identity | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,6 +140,11 @@ def _ranges(*spans: tuple[int, int], within: tuple[int, int]) -> st.SearchStrate
     low, high = within
     cut = [(max(low, first), min(high, last)) for first, last in spans]
     return st.one_of([st.integers(first, last) for first, last in cut if first <= last])
+
+
+def _nobody(number: int) -> int:
+    """A value that no process has as its pid, nor if the struct ends within it."""
+    return number << 24
 
 
 def _with_unknown_bit(mask: int, width: int) -> st.SearchStrategy[int]:
@@ -244,6 +253,12 @@ class Space:
             st.builds(Gate, protection=st.sampled_from(protections)),
             st.builds(Gate, pointer=st.sampled_from(pointers)),
         ]
+        if self.contract.needs:
+            # Anybody can become these; whom else there is, P19's own items try.
+            several = [None, *(without(check.capability) for check in self.contract.needs)]
+            ways_or_none = st.sampled_from([None, *self.ways])
+            kinds.append(st.builds(Gate, who=st.sampled_from(several[1:])))
+            kinds.append(st.builds(Gate, way=ways_or_none, who=st.sampled_from(several)))
         if self.ways:
             ways = st.sampled_from(self.ways)
             kinds += [
@@ -256,8 +271,14 @@ class Space:
     def fields(self) -> Mapping[str, st.SearchStrategy[int]]:
         """Field → its values, for every field that may be varied."""
         found = {}
+        named = {check.field for check in self.contract.processes}
         for field in self.layout.fields:
             if field.name == self.size_field:
+                continue
+            if field.name in named:
+                found[field.name] = _or(
+                    0, st.integers(1, (1 << 8 * field.size - 24) - 1).map(_nobody)
+                )
                 continue
             values = (
                 [self._any_value(field.name, 8 * field.size)]
@@ -282,6 +303,9 @@ class Space:
                 spans += [(0, min(SMALL, check.maximum)), (check.maximum + 1, check.maximum + 2)]
             if isinstance(check, OnlyWith) and check.other == name:
                 spans += [(check.bits, check.bits)]
+            if isinstance(check, Needs) and check.field == name:
+                edge = check.bits & -check.bits if check.above is None else check.above + 1
+                spans += [(edge, edge), (edge, top)]
             if isinstance(check, NotTogether) and check.field == name:
                 spans += [(check.bits, check.bits)]
         plain = _ranges(*spans, within=(0, top))
@@ -384,6 +408,7 @@ class Space:
             flags=draft.flags,
             way=draft.gate.way,
             protection=draft.gate.protection,
+            who=draft.gate.who,
         )
 
     def _prompt(self, draft: Draft, case: Case) -> Draft:
@@ -426,6 +451,8 @@ class Space:
                 case AtMost(field=field) if field == name and value > check.maximum:
                     return True
                 case NotTogether(field=field, bits=bits) if field == name and value & bits == bits:
+                    return True
+                case Process(field=field) if field == name and value:
                     return True
                 case OnlyWith(field=field, other=other, bits=bits) if field == name and value:
                     return not self.layout.get(kept, other) & bits
