@@ -102,8 +102,8 @@ class Series:
     """The patches of a `series` file that are for the kernel, in order."""
 
     directory: Path
-    patches: tuple[Patch, ...]
-    elsewhere: tuple[tuple[str, str], ...]  #: (patch, tree) of the others
+    patches: tuple[Patch, ...] = ()
+    elsewhere: tuple[tuple[str, str], ...] = ()  #: (patch, tree) of the others
 
     @property
     def digest(self) -> str:
@@ -184,12 +184,12 @@ def load_series(directory: Path) -> Series:
 
 
 def stack(names: Sequence[str]) -> Series:
-    """Several series, each on top of those before it, as one.
+    """Several series, each on top of those before it, as one; of none, one without patches.
 
     Raises UserError when there is none of a name.
     """
-    first, *rest = (load_series(series_dir(name)) for name in names)
-    return functools.reduce(operator.add, rest, first)
+    found = (load_series(series_dir(name)) for name in names)
+    return functools.reduce(operator.add, found, Series(directory=paths.VM))
 
 
 def single(files: Sequence[Path]) -> Series:

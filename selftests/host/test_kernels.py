@@ -125,7 +125,7 @@ def test_a_variant_without_its_series_is_refused_by_name(row: kernels.Kernel) ->
         "VARIANT=ver2: Linux fake has no such variant: "
         "there is no series linux-fake/ver2 in kernel-patches"
     )
-    assert caught.value.hint == "for Linux fake there are: ver0, ver1, off"
+    assert caught.value.hint == "for Linux fake there are: ver0, ver1, off, conformance"
 
 
 def test_a_stack_of_one_is_that_series(row: kernels.Kernel) -> None:
