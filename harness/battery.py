@@ -19,20 +19,22 @@ from harness import case as cases
 from harness.abi import ABI, ABIS, WAYS
 from harness.case import Case, Protection
 from harness.contract import (
+    DATA_AT,
     FIELD_CHECKS,
     PAGE,
+    AtLeast,
     AtMost,
+    BothOrNeither,
     Check,
     Contract,
     Copy,
     Descriptor,
     FetchSize,
     FieldCheck,
-    Needs,
     NotTogether,
     Null,
+    OneOf,
     OnlyWith,
-    Process,
     ReadBack,
     SizeBounds,
     SizeField,
@@ -41,10 +43,8 @@ from harness.contract import (
     UnknownFlags,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
-from harness.identity import without
 from harness.interface import Interface
-from harness.model import MOST_PID
-from harness.program import AREA_BYTES, ARENA, Program, at
+from harness.program import AREA_BYTES, ARENA, SCRATCH, Program, at
 from harness.sweep import Dim, Kind, Place, Sweep
 
 ALL_PLACES = (Place.MIDDLE, Place.END, Place.START)
@@ -67,6 +67,7 @@ Run = Callable[[Interface, Level], None]
 ELSEWHERE = {
     "P13": "the vocabulary has no pointer inside a struct yet",
     "P18": "takes a kernel without the interface: make guest-test",
+    "P19": "the vocabulary has no privilege yet",
     "P21": "what blocks is the interface's own: selftests/target/test_xyzzy.py",
 }
 
@@ -182,11 +183,10 @@ def _ones(interface: Interface) -> bytes:
     """The example with ones in every field that takes any value."""
     judged = {c.field for c in interface.contract.checks if isinstance(c, FIELD_CHECKS)}
     judged |= {c.other for c in interface.contract.checks if isinstance(c, OnlyWith)}
-    judged |= {c.field or "" for c in interface.contract.needs if not c.caller_has}
     if isinstance(interface.contract.size, SizeField):
         judged.add(interface.contract.size.field)
     free = [f for f in interface.layout.fields if f.name not in judged]
-    if not effect_is_known(interface):
+    if not _effect_is_known(interface):
         free = []  # nobody knows what such values would do
     return interface.template(**{f.name: (1 << 8 * f.size) - 1 for f in free})
 
@@ -315,7 +315,7 @@ def _protected_memory(interface: Interface, level: Level) -> None:
     """PROT_NONE is a fault; read-only memory will do, and stays as it is."""
     bounds = next(check for check in interface.contract.checks if isinstance(check, SizeBounds))
     good = interface.case()
-    tried = [good] + [one(interface, good) for one in provocations(interface, bounds)]
+    tried = [good] + [one(interface, good) for one in _provocations(interface, bounds)]
     for protection in (Protection.NONE, Protection.READ):
         interface.check_all(*(dataclasses.replace(one, protection=protection) for one in tried))
 
@@ -335,6 +335,7 @@ def _past_the_end_of_a_file(interface: Interface, level: Level) -> None:
     case = interface.case()
     present = case.memory[: max(1, interface.ksize - 8)]
     start = AREA_BYTES - PAGE - len(present)
+    program.write(SCRATCH, DATA_AT, interface.contract.data)
     program.write(ARENA, start, present)
     moved = dataclasses.replace(case, hole=len(present), shift=0)
     call = program.syscall(
@@ -385,7 +386,7 @@ def _every_flag_bit(interface: Interface, level: Level) -> None:
     for arg in interface.contract.flags_args:
         flags = interface.contract.flags(arg)
         bits = Dim(kind=Kind.ARG_BIT, index=arg, start=0, stop=min(flags.width, 64))
-        if effect_is_known(interface):
+        if _effect_is_known(interface):
             for base in sorted({0, flags.mask, *flags.known.values()}):
                 interface.verify(_flag_sweep(interface, bits, arg, base))
             continue
@@ -423,16 +424,14 @@ def _every_bit_of_every_field(interface: Interface, level: Level) -> None:
     if isinstance(interface.contract.size, SizeField):
         skipped.add(interface.contract.size.field)
     judged = {c.field for c in interface.contract.checks if isinstance(c, FIELD_CHECKS)}
-    if not effect_is_known(interface):
+    if not _effect_is_known(interface):
         # What an unjudged field does is not in the contract: it is left alone.
         skipped |= {f.name for f in interface.layout.fields if f.name not in judged}
-    # Whose pid a small number is, nobody knows: P19 has processes of its own to name.
-    skipped |= {check.field for check in interface.contract.processes}
     bounded = {c.field: c.maximum for c in interface.contract.checks if isinstance(c, AtMost)}
     for field in interface.layout.fields:
         if field.name in skipped:
             continue
-        if not effect_is_known(interface):
+        if not _effect_is_known(interface):
             _unknown_bits_of_a_field(interface, field.name, 8 * field.size)
             continue
         if field.name in bounded:
@@ -447,7 +446,7 @@ def _every_bit_of_every_field(interface: Interface, level: Level) -> None:
         )
 
 
-def effect_is_known(interface: Interface) -> bool:
+def _effect_is_known(interface: Interface) -> bool:
     """Whether the contract says what every accepted value does."""
     return isinstance(interface.contract.effect, ReadBack)
 
@@ -468,6 +467,22 @@ def _unknown_bits_of_a_field(interface: Interface, name: str, width: int) -> Non
             ]
         if isinstance(check, NotTogether) and check.field == name:
             refused.append(interface.case(**{name: check.bits}))
+        if isinstance(check, AtLeast) and check.field == name:
+            below = {0, check.minimum - 1, check.minimum >> 1}
+            refused += [interface.case(**{name: value}) for value in sorted(below)]
+        if isinstance(check, OneOf) and check.field == name:
+            near = {value + step for value in check.values for step in (-1, 1)}
+            near |= {0, (1 << width) - 1, *(1 << bit for bit in range(width))}
+            refused += [
+                interface.case(**{name: value})
+                for value in sorted(near)
+                if value not in check.values and 0 <= value < 1 << width
+            ]
+        if isinstance(check, BothOrNeither) and check.field == name:
+            refused += [
+                interface.case(**{one: 1, other: 0})
+                for one, other in ((name, check.other), (check.other, name))
+            ]
     interface.check_all(*refused)
 
 
@@ -573,7 +588,7 @@ def _the_same_through_every_way(interface: Interface, level: Level) -> None:
         for abi in ABIS:
             if abi != interface.abi and interface.target.has(abi):
                 other = Interface(
-                    interface.contract, abi, compiler=interface.compiler, target=interface.target
+                    interface.asked, abi, compiler=interface.compiler, target=interface.target
                 )
                 others[abi.name] = other.sweep(rule).rows
         for name, rows in others.items():
@@ -608,16 +623,16 @@ def _first_difference(ours: object, theirs: object) -> str:
 @_item("P14")
 def _declaration_and_header(interface: Interface, level: Level) -> None:
     """The contract's declaration and the kernel's header are one struct in this ABI."""
-    if interface.declared != interface.layout:
+    if interface.declared != interface.header_layout:
         raise ContractBrokenError(
-            f"{interface.abi.name}: struct {interface.contract.struct}",
+            f"{interface.abi.name}: {interface.contract.tag}",
             [
                 Mismatch(
                     first="sizeof, alignof and every offset",
                     last="",
                     count=1,
                     allowed=f"as declared: {interface.declared}",
-                    seen=f"in the kernel's header: {interface.layout}",
+                    seen=f"in the kernel's header: {interface.header_layout}",
                     cause="layout",
                 )
             ],
@@ -637,7 +652,7 @@ def _declaration_and_the_kernels_own(interface: Interface, level: Level) -> None
         pytest.skip("no DWARF of this kernel is at hand")
     ours = interface.layout
     assert (own.size, set(own.fields)) == (ours.size, set(ours.fields)), (
-        f"the kernel has struct {interface.contract.struct} as {own.fields}, "
+        f"the kernel has {interface.contract.tag} as {own.fields}, "
         f"{interface.abi.name} callers as {ours.fields}"
     )
 
@@ -658,14 +673,14 @@ def _known_bits_are_the_headers(interface: Interface, level: Level) -> None:
 def _padding_and_other_abis(interface: Interface, level: Level) -> None:
     """No hole, and one layout in every ABI, since one entry serves them all."""
     holes = interface.layout.padding()
-    assert not holes, f"struct {interface.contract.struct} has padding at {holes}"
+    assert not holes, f"{interface.contract.tag} has padding at {holes}"
     for abi in ABIS:
         other = Interface(
-            interface.contract, abi, compiler=interface.compiler, target=interface.target
+            interface.asked, abi, compiler=interface.compiler, target=interface.target
         ).layout
         ours = interface.layout
         assert (other.size, other.fields) == (ours.size, ours.fields), (
-            f"{abi.name} lays struct {interface.contract.struct} out in another way: "
+            f"{abi.name} lays {interface.contract.tag} out in another way: "
             f"{other.fields} against {ours.fields}"
         )
 
@@ -676,7 +691,7 @@ def _padding_and_other_abis(interface: Interface, level: Level) -> None:
 Provocation = Callable[[Interface, Case], Case]
 
 
-def set_fields(interface: Interface, case: Case, **fields: int) -> Case:
+def _set(interface: Interface, case: Case, **fields: int) -> Case:
     """The case with some fields of its struct set, as far as it has them."""
     data = bytearray(case.memory.ljust(interface.ksize, b"\0"))
     for name, value in fields.items():
@@ -696,7 +711,7 @@ def _sized(interface: Interface, case: Case, usize: int, *, tail: bytes = b"") -
     )
 
 
-def provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
+def _provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
     """Ways to have a call refused by ``check``."""
     contract, ksize = interface.contract, interface.ksize
     match check:
@@ -721,46 +736,30 @@ def provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
             yield lambda i, c: dataclasses.replace(_sized(i, c, ksize + 8), hole=ksize + 4)
         case Copy():
             yield lambda i, c: dataclasses.replace(c, hole=ksize - 1)
-        case Needs():
-            lacking = without(check.capability)
-            yield lambda i, c: dataclasses.replace(ask(i, c, check), who=lacking)
-        case UnknownBits() | AtMost() | NotTogether() | OnlyWith() | Process():
-            values = _refused_fields(interface, check)
-            yield lambda i, c: set_fields(i, c, **values)
+        case _:
+            yield from _wrong_fields(interface, check)
 
 
-def _refused_fields(interface: Interface, check: FieldCheck) -> dict[str, int]:
-    """Fields with which a call is refused by ``check``."""
+def _wrong_fields(interface: Interface, check: FieldCheck) -> Iterator[Provocation]:
+    """A field that ``check`` refuses."""
     match check:
         case UnknownBits(field=field):
             width = 8 * interface.layout.field(field).size
-            unknown = (1 << bit for bit in reversed(range(width)) if not check.mask >> bit & 1)
-            return {field: next(unknown)}
+            unknown = next(1 << bit for bit in reversed(range(width)) if not check.mask >> bit & 1)
+            yield lambda i, c: _set(i, c, **{field: unknown})
         case AtMost(field=field, maximum=maximum):
-            return {field: maximum + 1}
+            yield lambda i, c: _set(i, c, **{field: maximum + 1})
         case NotTogether(field=field, bits=bits):
-            return {field: bits}
+            yield lambda i, c: _set(i, c, **{field: bits})
         case OnlyWith(field=field, other=other):
-            return {field: 1, other: 0}
-        case Process(field=field):
-            return {field: nobody(interface, field)}
-
-
-def nobody(interface: Interface, field: str) -> int:
-    """A value for a field that names a process which is nobody's: the lowest, by whole bytes."""
-    width = 8 * interface.layout.field(field).size
-    return min(MOST_PID << 2, (1 << width) - 1)
-
-
-def ask(interface: Interface, case: Case, check: Needs) -> Case:
-    """The case with what takes the capability."""
-    value = check.bits & -check.bits if check.above is None else check.above + 1
-    if check.field is not None:
-        return set_fields(interface, case, **{check.field: value})
-    if check.arg is not None:
-        given = dict(case.flags).get(check.arg, 0)
-        return dataclasses.replace(case, flags=(*case.flags, (check.arg, given | value)))
-    return case
+            yield lambda i, c: _set(i, c, **{field: 1, other: 0})
+        case AtLeast(field=field, minimum=least):
+            yield lambda i, c: _set(i, c, **{field: least - 1})
+        case OneOf(field=field, values=few):
+            none = next(value for value in range(len(few) + 1) if value not in few)
+            yield lambda i, c: _set(i, c, **{field: none})
+        case BothOrNeither(field=field, other=other):
+            yield lambda i, c: _set(i, c, **{field: 1, other: 0})
 
 
 def _provoked_alone(interface: Interface) -> list[Case]:
@@ -768,7 +767,7 @@ def _provoked_alone(interface: Interface) -> list[Case]:
     good = interface.case()
     found = [good]
     for check in interface.contract.checks:
-        found += [provoke(interface, good) for provoke in provocations(interface, check)]
+        found += [provoke(interface, good) for provoke in _provocations(interface, check)]
     return found
 
 
@@ -778,7 +777,7 @@ def _order_of_errors(interface: Interface, level: Level) -> None:
     found = []
     for first, second in itertools.combinations(interface.contract.checks, 2):
         for one, other in itertools.product(
-            provocations(interface, first), provocations(interface, second)
+            _provocations(interface, first), _provocations(interface, second)
         ):
             good = interface.case()
             # Sizes before fields and holes: a later step must not undo an earlier one.
@@ -796,11 +795,13 @@ def _close_on_exec(interface: Interface, level: Level) -> None:
     effect = interface.contract.effect
     assert isinstance(effect, (ReadBack, Descriptor))
     getfd = interface.constant("F_GETFD", "linux/fcntl.h")
-    choices = [(0, 0)] if effect.cloexec is None else [(0, 0), effect.cloexec]
+    always = effect.cloexec is True
+    asked = effect.cloexec if isinstance(effect.cloexec, tuple) else None
+    choices = [(0, 0)] if asked is None else [(0, 0), asked]
     for arg, bit in choices:
         case = dataclasses.replace(interface.case(), flags=((arg, bit),) if bit else ())
         seen = _with_descriptor(interface, case, [("fcntl", getfd)])
-        assert seen == [int(bool(bit))], f"F_GETFD gives {seen} with flags {bit:#x}"
+        assert seen == [int(always or bool(bit))], f"F_GETFD gives {seen} with flags {bit:#x}"
 
 
 @_item("P20", unless=_no_descriptor)
@@ -822,6 +823,7 @@ def _with_descriptor(interface: Interface, case: Case, calls: list[tuple[str, in
     """Make a call, use its descriptor as first argument of others, and close it."""
     program = Program()
     program.reset()
+    program.write(SCRATCH, DATA_AT, interface.contract.data)
     program.write(ARENA, case.offset, case.memory)
     fd = program.syscall(
         interface.number(interface.contract.number), *cases.registers(interface.contract, case)

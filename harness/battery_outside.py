@@ -18,7 +18,7 @@ from harness.abi import Way
 from harness.battery import BATTERY, Item, Level
 from harness.case import Case
 from harness.channel import RefusedError
-from harness.contract import Bytes
+from harness.contract import DATA_AT
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.interface import Interface
 from harness.outside import Watched, filter_code
@@ -57,9 +57,7 @@ def _watched(
     """Lay the struct out, and have a child make the call by this way."""
     program = Program()
     program.reset()
-    for arg in interface.contract.args:
-        if isinstance(arg, Bytes):
-            program.write(SCRATCH, cases.BYTES_AT, arg.data)
+    program.write(SCRATCH, DATA_AT, interface.contract.data)
     if case.pointer is None:
         program.write(ARENA, case.offset, case.memory)
     interface.caller.run(program)

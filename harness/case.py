@@ -12,6 +12,7 @@ from harness.contract import (
     Bytes,
     Contract,
     Flags,
+    Made,
     Pointer,
     SizeArg,
     SizeField,
@@ -19,16 +20,14 @@ from harness.contract import (
     SizeValue,
     Value,
 )
-from harness.identity import Identity, Peer
 from harness.layout import Layout
 from harness.program import AREA_BYTES, ARENA, SCRATCH, U64, Address, Argument
+from vm.errors import UserError
 
 #: Bytes of a page, and of what lies before a struct in the arena's middle.
 PAGE = 4096
 #: Nonzero bytes of a tail that a description names.
 NAMED_BYTES = 4
-#: Where a Bytes argument lies in the scratch area; effects use what is before.
-BYTES_AT = 32768
 
 
 class Protection(enum.Enum):
@@ -58,9 +57,6 @@ class Case:
     flags: tuple[tuple[int, int], ...] = ()  #: (argument, value): registers, all 64 bits
     way: Way | None = None  #: into the kernel; None: the ABI's own
     protection: Protection = Protection.READ_WRITE
-    who: Identity | None = None  #: who makes it; None: the caller as it is
-    #: A field of eight bytes at most that gets a process's pid; ``memory`` has zeros there.
-    peer: tuple[str, Peer] | None = None
 
     @property
     def offset(self) -> int:
@@ -82,10 +78,6 @@ class Case:
             parts.append(self.protection.value)
         if self.way is not None:
             parts.append(f"by {self.way.name}")
-        if self.who is not None:
-            parts.append(f"as {self.who.name}" if self.who.uid is not None else self.who.name)
-        if self.peer is not None:
-            parts.append(f"{self.peer[0]} = the pid of {self.peer[1].name}")
         return ", ".join(parts)
 
 
@@ -150,7 +142,9 @@ def registers(contract: Contract, case: Case) -> list[Argument]:
             case Value(value=value):
                 values.append(given.get(index, value))
             case Bytes():
-                values.append(Address(SCRATCH, BYTES_AT))
+                values.append(Address(SCRATCH, contract.data_at(index)))
+            case Made(step=name):
+                raise UserError(f"contract {contract.name}: {name} was not made")
             case SizeValue(base=base):
                 shift = 16 if isinstance(contract.size, SizeIoctl) else 0
                 values.append((base | case.usize << shift) & U64)
@@ -170,7 +164,5 @@ def predict(contract: Contract, layout: Layout, case: Case, *, register: int) ->
         hole=hole,
         null=case.pointer is not None and not case.pointer % (1 << register),
         args={index: value % (1 << register) for index, value in case.flags},
-        who=case.who,
-        peer=case.peer,
     )
     return model.outcome(contract, layout, call)

@@ -14,14 +14,24 @@ from __future__ import annotations
 
 import dataclasses
 import errno as codes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from harness.wire import lib
 from vm.errors import UserError
 
 #: PAGE_SIZE of x86, bytes; the usual upper bound of an extensible struct.
 PAGE = 4096
 #: Arguments of a system call, at most.
 MOST_ARGS = 6
+#: Where in the scratch area the bytes of Bytes arguments and of pieces lie (wire.h), and
+#: where the pieces begin behind them.
+DATA_AT: int = lib.WIRE_SCRATCH_DATA
+PIECES_AT = DATA_AT + 256
+
+
+def piece_at(offset: int = 0) -> int:
+    """The address of byte ``offset`` of a contract's pieces, the same in every caller."""
+    return int(lib.WIRE_SCRATCH_AT) + PIECES_AT + offset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +78,43 @@ class SizeIoctl:
 
 
 Size = SizeField | SizeArg | SizeIoctl
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Bytes that lie in the caller's memory at piece_at(``at``), for pointers to point to."""
+
+    at: int  #: bytes behind the first piece
+    data: bytes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Made:
+    """A number that a step of the set-up returned, such as a descriptor."""
+
+    step: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Returned:
+    """In a step behind the call: what the call itself returned."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """A system call that is no part of what is tested: set-up, or what undoes an effect.
+
+    Pointers among ``args`` are addresses of pieces (piece_at()).
+    """
+
+    call: str  #: its name, without __NR_
+    args: tuple[int | Made | Returned, ...] = ()
+    name: str = ""  #: what Made calls it
+
+    def with_made(self, made: Mapping[str, int]) -> Step:
+        """The step with what those before it gave."""
+        args = (made[arg.step] if isinstance(arg, Made) else arg for arg in self.args)
+        return dataclasses.replace(self, args=tuple(args))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,11 +227,12 @@ class UnknownBits:
 
     field: str
     known: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    also: int = 0  #: known bits that have no name: bit-fields
     errno: int = codes.EINVAL
 
     @property
     def mask(self) -> int:
-        total = 0
+        total = self.also
         for bit in self.known.values():
             total |= bit
         return total
@@ -219,45 +267,45 @@ class NotTogether:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Process:
-    """``field`` names a process by its pid, as the caller's pid namespace has it.
-
-    Zero is the caller itself.  A pid that nobody has is refused with ``none``,
-    a value that is no pid too; a process that the caller may not look at, by
-    ptrace(2)'s "Ptrace access mode checking" (PTRACE_MODE_READ), with ``denied``.
-    """
+class AtLeast:
+    """A value of ``field``, unsigned, below ``minimum``."""
 
     field: str
-    none: int = codes.ESRCH
-    denied: int = codes.EPERM
-
-
-#: The checks that judge a field of the struct, after it was copied.
-FieldCheck = UnknownBits | AtMost | OnlyWith | NotTogether | Process
-FIELD_CHECKS = (UnknownBits, AtMost, OnlyWith, NotTogether, Process)
+    minimum: int
+    errno: int = codes.EINVAL
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Needs:
-    """What takes a capability, and is refused to whom does not hold it.
+class OneOf:
+    """A value of ``field`` that is none of ``values``."""
 
-    With ``field`` or ``arg``: a value above ``above``, or with any of ``bits``.
-    With neither: every call.
-    """
-
-    capability: str  #: as linux/capability.h has it: CAP_SYS_RESOURCE
-    field: str | None = None
-    arg: int | None = None
-    above: int | None = None
-    bits: int = 0
-    errno: int = codes.EPERM
-    #: In the caller's own user namespace it is enough: ns_capable(), not capable().
-    namespaced: bool = False
-    #: The caller as it is holds it.  Not a contract's business: Interface says so.
-    caller_has: bool = True
+    field: str
+    values: tuple[int, ...]
+    errno: int = codes.EINVAL
 
 
-Check = UnknownFlags | Null | FetchSize | SizeBounds | Tail | Copy | FieldCheck | Needs
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BothOrNeither:
+    """Exactly one of ``field`` and ``other`` is nonzero."""
+
+    field: str
+    other: str
+    errno: int = codes.EINVAL
+
+
+#: The checks that judge a field of the struct, after it was copied.
+FieldCheck = UnknownBits | AtMost | AtLeast | OneOf | OnlyWith | NotTogether | BothOrNeither
+FIELD_CHECKS = (UnknownBits, AtMost, AtLeast, OneOf, OnlyWith, NotTogether, BothOrNeither)
+
+
+def named(check: FieldCheck) -> tuple[str, ...]:
+    """The fields that a check looks at."""
+    if isinstance(check, (OnlyWith, BothOrNeither)):
+        return check.field, check.other
+    return (check.field,)
+
+
+Check = UnknownFlags | Null | FetchSize | SizeBounds | Tail | Copy | FieldCheck
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -277,9 +325,13 @@ class ReadBack:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Descriptor:
-    """An accepted call returns a descriptor of which nothing more is known here."""
+    """An accepted call returns a descriptor of which nothing more is known here.
 
-    cloexec: tuple[int, int] | None = None
+    ``cloexec`` is (argument, bit) of a flag that asks for close-on-exec, True
+    where a descriptor always has it, None where a call cannot ask for it so.
+    """
+
+    cloexec: tuple[int, int] | bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -287,19 +339,45 @@ class Nothing:
     """An accepted call returns a value that is not looked at, and leaves nothing behind."""
 
 
-Effect = ReadBack | Descriptor | Nothing
-Argument = Pointer | Flags | SizeValue | Value | Bytes
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fails:
+    """A call that no check refuses fails with ``errno``, for a reason outside the struct.
+
+    What it needs is kept away on purpose (nobody waits for the answer, the
+    object is not there), so that a call can be told as accepted and leaves
+    nothing behind.
+    """
+
+    errno: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Child:
+    """An accepted call makes a process, which ends at once and is waited for."""
+
+
+Effect = ReadBack | Descriptor | Nothing | Fails | Child
+Argument = Pointer | Flags | SizeValue | Value | Bytes | Made
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a contract's calls need of a machine, and what they leave changed there."""
+
+    root: str = ""  #: why they need privilege; empty: they do not
+    options: tuple[str, ...] = ()  #: of the kernel's configuration, without CONFIG_
+    changes: str = ""  #: what an accepted call changes, beyond the process that makes it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contract:
     """What one interface promises.  Nonsense is refused when it is made."""
 
-    name: str  #: the system call, without sys_
+    name: str  #: the system call, without sys_, or the operation of one
     number: str  #: the macro with its number, in <asm/unistd.h>
     header: str  #: UAPI header that declares the struct
     includes: tuple[str, ...] = ()  #: further ones, for the names of known bits
-    struct: str  #: its tag
+    struct: str  #: its tag; a union is `union TAG`
     declaration: str  #: its C declaration, as the UAPI header has it
     size: Size
     versions: tuple[Version, ...]
@@ -309,6 +387,18 @@ class Contract:
     example: Mapping[str, int]  #: a call that is accepted
     effect: Effect = Nothing()
     source: str = ""  #: where the promise is written down
+    #: Fields for which the header has no name: a word of bit-fields.
+    unnamed: tuple[str, ...] = ()
+    #: A name for the bytes behind the last field: of a union, they are other members'.
+    rest: str = ""
+    #: Names of known bits that an older kernel's header lacks: there they are unknown.
+    newer: tuple[str, ...] = ()
+    pieces: tuple[Piece, ...] = ()  #: memory that arguments and fields point to
+    setup: tuple[Step, ...] = ()  #: made once in each caller, before its first call
+    before: tuple[Step, ...] = ()  #: made before each call, whatever becomes of them
+    after: tuple[Step, ...] = ()  #: made behind an accepted call: they undo it
+    since: tuple[int, int] = (0, 0)  #: the first Linux that has it
+    needs: Needs = Needs()
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -332,6 +422,14 @@ class Contract:
         for kind in (SizeBounds, Tail, Copy):
             if kinds.count(kind) != 1:
                 found.append(f"{kind.__name__} must stand once among the checks")
+        made = {step.name for step in self.setup if step.name}
+        steps = (*self.setup, *self.before, *self.after)
+        used = [one for step in steps for one in step.args] + list(self.args)
+        found += [
+            f"no step of the set-up is called {one.step!r}"
+            for one in used
+            if isinstance(one, Made) and one.step not in made
+        ]
         embedded = isinstance(self.size, SizeField)
         if kinds.count(FetchSize) != embedded:
             how = "once" if embedded else "not"
@@ -367,9 +465,9 @@ class Contract:
         effect = self.effect
         if isinstance(effect, ReadBack) and effect.size_holds not in ("usize", "ksize"):
             found.append(f"size_holds is {effect.size_holds!r}, not usize or ksize")
-        own = [] if isinstance(effect, Nothing) else [effect.cloexec]
+        own = [effect.cloexec] if isinstance(effect, (ReadBack, Descriptor)) else []
         own += [effect.nonblock] if isinstance(effect, ReadBack) else []
-        for arg, bit in (one for one in own if one is not None):
+        for arg, bit in (one for one in own if isinstance(one, tuple)):
             if arg not in self.flags_args or not self.flags(arg).mask & bit:
                 found.append(f"the effect has a flag {bit:#x} that argument {arg} does not know")
         return found
@@ -386,27 +484,66 @@ class Contract:
         for index, check in enumerate(self.checks):
             if isinstance(check, UnknownFlags) and check.arg not in self.flags_args:
                 found.append(f"argument {check.arg} carries no flags")
-            judged = check.field if isinstance(check, (*FIELD_CHECKS, Needs)) else None
-            if judged is not None and index < copied:
-                found.append(f"{judged} is judged before it is copied")
-            if isinstance(check, Needs):
-                found += self._problems_of_need(check)
+            if isinstance(check, FIELD_CHECKS) and index < copied:
+                found.append(f"{check.field} is judged before it is copied")
         return found
 
-    def _problems_of_need(self, check: Needs) -> list[str]:
-        named = (check.field is not None) + (check.arg is not None)
-        limits = (check.above is not None) + bool(check.bits)
-        found = []
-        if named > 1 or limits != named:
-            found.append(
-                f"{check.capability} is needed for a field or an argument, above a value or for"
-                " bits of it; or for every call"
-            )
-        if check.arg is not None and check.arg not in self.flags_args:
-            found.append(f"argument {check.arg} carries no flags")
-        if not check.capability.startswith("CAP_"):
-            found.append(f"{check.capability!r} is no capability of linux/capability.h")
-        return found
+    @property
+    def tag(self) -> str:
+        """The struct's type, as C."""
+        return self.struct if " " in self.struct else f"struct {self.struct}"
+
+    @property
+    def data(self) -> bytes:
+        """What lies in the scratch area from DATA_AT on: Bytes arguments, then pieces."""
+        found = bytearray()
+        for arg in self.args:
+            if isinstance(arg, Bytes):
+                found += arg.data + bytes(-len(arg.data) % 8)
+        for piece in self.pieces:
+            found = found.ljust(PIECES_AT - DATA_AT + piece.at, b"\0")
+            at = PIECES_AT - DATA_AT + piece.at
+            found[at : at + len(piece.data)] = piece.data
+        return bytes(found)
+
+    def data_at(self, arg: int) -> int:
+        """Where in the scratch area the bytes of argument ``arg`` lie."""
+        before = [one for one in self.args[:arg] if isinstance(one, Bytes)]
+        return DATA_AT + sum(len(one.data) + -len(one.data) % 8 for one in before)
+
+    def on(self, *, fields: Callable[[str], bool], bits: Callable[[str], bool]) -> Contract:
+        """The contract as it is on one kernel, whose header has these fields and known bits."""
+
+        def known(these: Mapping[str, int]) -> dict[str, int]:
+            return {name: bit for name, bit in these.items() if bits(name)}
+
+        return dataclasses.replace(
+            self,
+            args=tuple(
+                dataclasses.replace(arg, known=known(arg.known)) if isinstance(arg, Flags) else arg
+                for arg in self.args
+            ),
+            checks=tuple(
+                dataclasses.replace(check, known=known(check.known))
+                if isinstance(check, UnknownBits)
+                else check
+                for check in self.checks
+                if not isinstance(check, FIELD_CHECKS) or all(map(fields, named(check)))
+            ),
+            example={name: value for name, value in self.example.items() if fields(name)},
+        )
+
+    def with_made(self, made: Mapping[str, int]) -> Contract:
+        """The contract with what its set-up gave in the place of each Made."""
+        return dataclasses.replace(
+            self,
+            args=tuple(
+                Value(value=made[arg.step]) if isinstance(arg, Made) else arg for arg in self.args
+            ),
+            before=tuple(step.with_made(made) for step in self.before),
+            after=tuple(step.with_made(made) for step in self.after),
+            setup=(),
+        )
 
     @property
     def bounds(self) -> SizeBounds:
@@ -425,16 +562,6 @@ class Contract:
     def flags_args(self) -> tuple[int, ...]:
         """Indices of the arguments that carry flags."""
         return tuple(i for i, arg in enumerate(self.args) if isinstance(arg, Flags))
-
-    @property
-    def needs(self) -> tuple[Needs, ...]:
-        """What takes a capability."""
-        return tuple(check for check in self.checks if isinstance(check, Needs))
-
-    @property
-    def processes(self) -> tuple[Process, ...]:
-        """The fields that name a process."""
-        return tuple(check for check in self.checks if isinstance(check, Process))
 
     @property
     def field_end(self) -> int:

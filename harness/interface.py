@@ -9,23 +9,31 @@ def test_flags(interface: Interface) -> None:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 
 from harness import case as cases
 from harness import layout as layouts
 from harness import model, sweep
 from harness.abi import ABI, ABIS, WAYS, Way, abi
-from harness.case import BYTES_AT, Case, Protection
-from harness.contract import Bytes, Check, Contract, Needs, Nothing, ReadBack, SizeArg, SizeField
+from harness.case import Case, Protection
+from harness.contract import (
+    DATA_AT,
+    Child,
+    Contract,
+    Descriptor,
+    ReadBack,
+    SizeArg,
+    SizeField,
+    Step,
+)
 from harness.findings import Causes, ContractBrokenError, Mismatch
-from harness.identity import Identity, Peer
 from harness.layout import Compiler, Layout
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Entry, Program, Result, ResultOf, at
 from harness.sweep import Sweep, SweepResult
 from harness.target import Caller, Target
+from vm.errors import BuildError
 
 #: In what an outcome can differ from the allowed one.
 ASPECTS = frozenset({"errno", "write-back", "effect", "memory"})
@@ -39,6 +47,10 @@ SWEEP_DEADLINE_MS = 2000
 SPLIT_CALLS = 1_000_000
 #: Into so many parts for each: the longer ones must not leave a CPU idle at the end.
 PARTS_PER_LANE = 16
+
+
+class SetupError(AssertionError):
+    """What a contract's calls need could not be set up on this kernel."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +89,6 @@ class _Placed:
     got: ResultOf | None
     shown: ResultOf | None
     after: ResultOf | None
-    pid: ResultOf | None = None  #: of the process that a field names
 
 
 class Interface:
@@ -94,24 +105,10 @@ class Interface:
     ) -> None:
         """``described`` are objects of the kernel under test, with DWARF."""
         self.described = described
+        self.asked = contract  #: as it was written, for any kernel
         self.abi = abi
         self.compiler = compiler
         self.target = target
-        #: With what the caller on this target may and may not do.
-        self.contract = self._for_the_caller(contract)
-
-    def _for_the_caller(self, contract: Contract) -> Contract:
-        if not contract.needs:
-            return contract
-        held = self.target.capabilities
-
-        def known(check: Check) -> Check:
-            if not isinstance(check, Needs):
-                return check
-            has = bool(held >> self.capability(check.capability) & 1)
-            return dataclasses.replace(check, caller_has=has)
-
-        return dataclasses.replace(contract, checks=tuple(map(known, contract.checks)))
 
     @property
     def caller(self) -> Caller:
@@ -129,26 +126,123 @@ class Interface:
         return [way for way in self.ways[1:] if way.table not in missing]
 
     @cached_property
+    def contract(self) -> Contract:
+        """The contract as it is on this kernel: what its header has, what the set-up made."""
+        asked = self.asked
+        gone = self.missing_bits
+        found = asked.on(fields=self.layout.has, bits=lambda name: name not in gone)
+        return found.with_made(self.made) if asked.setup else found
+
+    @cached_property
     def layout(self) -> Layout:
-        """The struct as this kernel's header and this ABI's compiler have it."""
+        """The struct as the calls have it: the header's, and the rest if that has a name."""
+        found = self.header_layout
+        if not self.asked.rest:
+            return found
+        end = max(one.end for one in found.fields)
+        rest = layouts.Field(name=self.asked.rest, offset=end, size=found.size - end)
+        return dataclasses.replace(found, fields=(*found.fields, rest))
+
+    @cached_property
+    def header_layout(self) -> Layout:
+        """The struct as this kernel's header and this ABI's compiler have it.
+
+        A kernel that is older than the declaration has a shorter struct: the
+        fields behind its end are not asked for.
+        """
+        asked = self.asked
+        whole = self.declared_whole
+        found = self._header_fields(
+            [one.name for one in whole.fields if one.name not in asked.unnamed]
+        )
+        # A word of bit-fields has no name in the header, and so no offsetof().
+        fields = {one.name: one for one in found.fields}
+        fields |= {
+            one.name: one
+            for one in whole.fields
+            if one.name in asked.unnamed and one.end <= found.size
+        }
+        ordered = tuple(fields[one.name] for one in whole.fields if one.name in fields)
+        return dataclasses.replace(found, fields=ordered)
+
+    def _header_fields(self, names: list[str]) -> Layout:
+        """The layout of those of these fields that the header has; all, if nothing is wrong."""
+        asked = self.asked
+        try:
+            return self._header_layout(names)
+        except BuildError:
+            offsets = {f"offsetof({layouts.tag(asked.struct)}, {name})": name for name in names}
+            gone = layouts.undefined(
+                self.compiler, self.abi, includes=("stddef.h", asked.header), names=offsets
+            )
+            there = [name for offset, name in offsets.items() if offset not in gone]
+            if not there:
+                raise
+            return self._header_layout(there)
+
+    def _header_layout(self, names: list[str]) -> Layout:
         return layouts.layout(
             self.compiler,
             self.abi,
-            struct=self.contract.struct,
-            fields=self.field_names,
-            includes=(self.contract.header,),
+            struct=self.asked.struct,
+            fields=names,
+            includes=(self.asked.header,),
         )
 
     @cached_property
-    def declared(self) -> Layout:
-        """The struct as the contract declares it."""
+    def declared_whole(self) -> Layout:
+        """The struct as the contract declares it, in its newest version."""
         return layouts.layout(
             self.compiler,
             self.abi,
-            struct=self.contract.struct,
+            struct=self.asked.struct,
             fields=self.field_names,
-            declaration=self.contract.declaration,
+            declaration=self.asked.declaration,
         )
+
+    @property
+    def declared(self) -> Layout:
+        """The struct as the contract declares it, as far as this kernel's version goes."""
+        whole, size = self.declared_whole, self.header_layout.size
+        if size >= whole.size or size not in {one.size for one in self.asked.versions}:
+            return whole
+        fields = tuple(one for one in whole.fields if one.end <= size)
+        if self.asked.rest:  # of a union, members grow without the whole
+            fields = tuple(one for one in fields if self.header_layout.has(one.name))
+        return dataclasses.replace(whole, size=size, fields=fields)
+
+    @cached_property
+    def missing_bits(self) -> frozenset[str]:
+        """Names of known bits that this kernel's header does not have: it came before them."""
+        includes = (self.asked.header, *self.asked.includes)
+        return layouts.undefined(self.compiler, self.abi, includes=includes, names=self.asked.newer)
+
+    @cached_property
+    def made(self) -> dict[str, int]:
+        """What the steps of the set-up returned in this ABI's caller; they are made once in it.
+
+        Raises SetupError when one fails.
+        """
+        kept = self.target.kept(self.abi)
+        if self.asked.name in kept:
+            return kept[self.asked.name]
+        made: dict[str, int] = {}
+        for step in self.asked.setup:
+            program = Program()
+            program.reset()
+            program.write(SCRATCH, DATA_AT, self.asked.data)
+            args = sweep.step_args(step.with_made(made))
+            call = program.syscall(self.number(step.call), *args)
+            result = self.caller.run(program)[call.index]
+            if result.errno or result.signal:
+                raise SetupError(
+                    f"{self.abi.name}: the set-up of {self.asked.name} failed: {step.call}(): "
+                    + model.ending(result.errno, result.signal)
+                )
+            if step.name:
+                made[step.name] = result.ret
+        kept[self.asked.name] = made
+        return made
 
     @cached_property
     def kernels_own(self) -> Layout | None:
@@ -161,7 +255,8 @@ class Interface:
 
     @cached_property
     def field_names(self) -> tuple[str, ...]:
-        return layouts.field_names(self.contract.declaration, self.contract.struct)
+        names = layouts.field_names(self.asked.declaration, self.asked.struct)
+        return tuple(name for name in names if name != self.asked.rest)
 
     @property
     def ksize(self) -> int:
@@ -170,7 +265,7 @@ class Interface:
 
     def constant(self, expression: str, *includes: str) -> int:
         """A constant expression of C in this ABI, from this kernel's headers."""
-        names = includes or (self.contract.header, *self.contract.includes)
+        names = includes or (self.asked.header, *self.asked.includes)
         found = layouts.constants(
             self.compiler, self.abi, includes=names, expressions={"value": expression}
         )
@@ -205,54 +300,23 @@ class Interface:
         size = self.ksize if usize is None else usize
         return Case(usize=size, memory=self.example(usize=size, **fields))
 
-    def capability(self, name: str) -> int:
-        """A capability's number."""
-        return self.constant(name, "linux/capability.h")
-
     # One call.
 
     def predict(self, case: Case) -> model.Outcome:
         """What the contract allows."""
         return cases.predict(self.contract, self.layout, case, register=self.abi.register)
 
-    def _enter(self, program: Program, several: Sequence[Case]) -> dict[Peer, ResultOf]:
-        """Begin a program for cases that one identity makes: whom they name, who they are."""
-        who = several[0].who
-        pids: dict[Peer, ResultOf] = {}
-        named = {case.peer[1] for case in several if case.peer is not None}
-        own = [peer for peer in named if peer.identity is None]
-        for peer in sorted(named.difference(own), key=lambda one: one.name):
-            assert peer.identity is not None
-            pids[peer] = program.peer(peer.identity.who(self.capability, ended=peer.ended))
-        if who is not None:
-            program.become(who.who(self.capability))
-        if own:
-            pids |= dict.fromkeys(own, program.syscall(self.number("getpid")))
-        return pids
-
-    def _place(
-        self, program: Program, case: Case, pids: Mapping[Peer, ResultOf] = MappingProxyType({})
-    ) -> _Placed:
+    def _place(self, program: Program, case: Case) -> _Placed:
         """Add a case to a program: memory, call, effect, and a look at the memory."""
         program.reset()
-        for arg in self.contract.args:
-            if isinstance(arg, Bytes):
-                program.write(SCRATCH, BYTES_AT, arg.data)
+        program.write(SCRATCH, DATA_AT, self.contract.data)
         present = case.memory if case.hole is None else case.memory[: case.hole]
         if case.pointer is None:
             program.write(ARENA, case.offset, present)
-        if case.peer is not None and case.pointer is None:
-            name, peer = case.peer
-            field = self.layout.field(name)
-            program.store(
-                ARENA, case.offset + field.offset, pids[peer], width=field.size, plus=peer.plus
-            )
         if case.protection is not Protection.READ_WRITE:
             value = self.constant(case.protection.value, "linux/mman.h")
             program.syscall(self.number("mprotect"), at(ARENA), AREA_BYTES, value)
-        placed = self.place_call(program, case, look=len(present) if case.pointer is None else 0)
-        pid = pids[case.peer[1]] if case.peer is not None else None
-        return dataclasses.replace(placed, pid=pid)
+        return self.place_call(program, case, look=len(present) if case.pointer is None else 0)
 
     def place_call(self, program: Program, case: Case, *, look: int) -> _Placed:
         """Add a case's call and its effect to a program that has laid out the memory.
@@ -261,6 +325,8 @@ class Interface:
         """
         number = self.number(self.contract.number, case.way)
         entry = Entry.INT80 if case.way and case.way.int80 else Entry.NATIVE
+        for step in self.contract.before:
+            program.syscall(self.number(step.call), *sweep.step_args(step))
         call = program.syscall(number, *cases.registers(self.contract, case), entry=entry)
         got = shown = None
         if isinstance(self.contract.effect, ReadBack):
@@ -268,19 +334,29 @@ class Interface:
             program.fill(SCRATCH, 0, length, sweep.BUFFER_FILL)
             got = program.syscall(self.number("read"), call, at(SCRATCH), length)
             shown = program.read(SCRATCH, 0, length)
-        if not isinstance(self.contract.effect, Nothing):
+        if isinstance(self.contract.effect, Child):
+            wait = (sweep.P_PID, call, 0, sweep.WEXITED | sweep.WALL, 0)
+            program.syscall(self.number("waitid"), *wait)
+        for step in self.contract.after:
+            self._place_undo(program, step, call)
+        if isinstance(self.contract.effect, (ReadBack, Descriptor)):
             program.syscall(self.number("close"), call)
         after = None
         if look and case.protection is not Protection.NONE:
             after = program.read(ARENA, case.offset, look)
         return _Placed(case=case, call=call, got=got, shown=shown, after=after)
 
+    def _place_undo(self, program: Program, step: Step, call: ResultOf) -> None:
+        """Add a step behind the call, which is skipped when the call failed."""
+        args = sweep.step_args(step, call)
+        program.syscall(self.number(step.call), *args, only_after=call)
+
     def _look(self, placed: _Placed, results: list[Result]) -> Observed:
         """What became of a placed case."""
         mine = results[placed.call.index]
         written, strayed = None, False
         if placed.after is not None:
-            new = self._unnamed(placed, results, results[placed.after.index].data)
+            new = results[placed.after.index].data
             old = placed.case.memory[: len(new)]
             where = self.contract.size
             if isinstance(where, SizeField) and len(new) >= where.end:
@@ -294,7 +370,6 @@ class Interface:
             shown = results[placed.shown.index].data
             spare = bytes([sweep.BUFFER_FILL]) * sweep.BUFFER_SPARE
             held = shown[:length] if shown.endswith(spare) and length >= 0 else shown
-            held = self._unnamed(placed, results, held)
         return Observed(
             errno=mine.errno,
             written=written,
@@ -304,21 +379,10 @@ class Interface:
             results=tuple(results),
         )
 
-    def _unnamed(self, placed: _Placed, results: list[Result], data: bytes) -> bytes:
-        """The struct with zeros for the pid that was put there, as the case has it."""
-        if placed.pid is None or placed.case.peer is None:
-            return data
-        name, peer = placed.case.peer
-        field = self.layout.field(name)
-        pid = (results[placed.pid.index].ret + peer.plus).to_bytes(9, "little")[: field.size]
-        if data[field.offset : field.end] != pid:
-            return data
-        return data[: field.offset] + bytes(field.size) + data[field.end :]
-
     def observe(self, case: Case) -> Observed:
         """Make one call and see what came of it."""
         program = Program()
-        placed = self._place(program, case, self._enter(program, [case]))
+        placed = self._place(program, case)
         return self._look(placed, self.caller.run(program))
 
     def observe_in(self, program: Program, case: Case) -> Observed:
@@ -391,53 +455,47 @@ class Interface:
         self, several: Sequence[Case], *, about: frozenset[str] = ASPECTS
     ) -> list[list[Mismatch]]:
         """Make calls, many to a request; what each did that the contract does not allow."""
-        found: list[list[Mismatch]] = [[] for _ in several]
-        for batch in self._batches(several):
-            program = Program()
-            pids = self._enter(program, [several[index] for index in batch])
-            placed = [self._place(program, several[index], pids) for index in batch]
+        found: list[list[Mismatch]] = []
+        waiting, data = list(several), len(self.contract.data)
+        while waiting:
+            program, used = Program(), 0
+            placed: list[_Placed] = []
+            while waiting and (
+                not placed
+                or (
+                    len(placed) < CASES_PER_PROGRAM
+                    and used + len(waiting[0].memory) + data <= BYTES_PER_PROGRAM
+                )
+            ):
+                case = waiting.pop(0)
+                placed.append(self._place(program, case))
+                used += len(case.memory) + data
             results = self.caller.run(program)
-            for index, one in zip(batch, placed, strict=True):
-                found[index] = self.compare(one.case, self._look(one, results), about=about)
+            found += [
+                self.compare(one.case, self._look(one, results), about=about) for one in placed
+            ]
         return found
-
-    def _batches(self, several: Sequence[Case]) -> Iterator[list[int]]:
-        """Which cases go into one request: one identity's, and not more than it holds."""
-        by_identity: dict[Identity | None, list[int]] = {}
-        for index, case in enumerate(several):
-            by_identity.setdefault(case.who, []).append(index)
-        for indices in by_identity.values():
-            batch: list[int] = []
-            used = 0
-            for index in indices:
-                length = len(several[index].memory)
-                if batch and (len(batch) == CASES_PER_PROGRAM or used + length > BYTES_PER_PROGRAM):
-                    yield batch
-                    batch, used = [], 0
-                batch.append(index)
-                used += length
-            yield batch
 
     # Many calls.
 
     def sweep(self, rule: Sweep) -> SweepResult:
         """Run a sweep to its end."""
-        after = sweep.after_ops(
-            self.contract.effect,
-            read=self.number("read"),
-            close=self.number("close"),
-            ksize=self.ksize,
-        )
+        after = sweep.after_ops(self.contract, number=self.number, ksize=self.ksize)
         caller = self.caller
         parts = [rule]
-        if caller.lanes > 1 and sweep.count(rule, self.contract) >= SPLIT_CALLS:
+        # What a set-up made is in one caller alone.
+        alone = caller.lanes == 1 or self.asked.setup
+        if not alone and sweep.count(rule, self.contract) >= SPLIT_CALLS:
             parts = sweep.split(rule, self.contract, PARTS_PER_LANE * caller.lanes)
         payloads = [
             sweep.encode(
                 part,
                 self.contract,
                 number=self.number(self.contract.number, part.way),
-                before=sweep.poison_ops(self.number) if part.poison else [],
+                before=[
+                    *(sweep.poison_ops(self.number) if part.poison else []),
+                    *sweep.before_ops(self.contract, number=self.number),
+                ],
                 after=after,
                 deadline_ms=SWEEP_DEADLINE_MS,
             )

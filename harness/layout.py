@@ -12,8 +12,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cffi
 from elftools.dwarf.die import DIE
@@ -59,13 +60,17 @@ class Layout:
     align: int
     fields: tuple[Field, ...]
 
+    def has(self, name: str) -> bool:
+        """Whether there is a field of that name."""
+        return any(one.name == name for one in self.fields)
+
     def field(self, name: str) -> Field:
         """The field of that name.  Raises UserError that lists the known ones."""
         for one in self.fields:
             if one.name == name:
                 return one
         known = ", ".join(one.name for one in self.fields)
-        raise UserError(f"struct {self.struct} has no field {name!r}", hint=f"it has {known}")
+        raise UserError(f"{tag(self.struct)} has no field {name!r}", hint=f"it has {known}")
 
     def padding(self) -> list[tuple[int, int]]:
         """The holes between fields and behind the last, as (start, stop)."""
@@ -102,26 +107,38 @@ class Layout:
         return int.from_bytes(data[one.offset : one.end], "little")
 
 
+def tag(struct: str) -> str:
+    """A type's name in C: a tag alone is a struct's; a union is written `union TAG`."""
+    return struct if " " in struct else f"struct {struct}"
+
+
 def field_names(declaration: str, struct: str) -> tuple[str, ...]:
-    """The members of ``struct`` in order, from its C declaration.
+    """The members of ``struct`` in order, those of unnamed structs in it too.
 
     Raises UserError when the declaration does not parse or has no such struct.
     """
     ffi = cffi.FFI()
     try:
         ffi.cdef(CDEF_TYPES + declaration)
-        members = ffi.typeof(f"struct {struct}").fields
+        members = ffi.typeof(tag(struct)).fields
     except (cffi.CDefError, cffi.FFIError, KeyError) as exc:
-        raise UserError(f"the declaration of struct {struct}: {exc}") from exc
+        raise UserError(f"the declaration of {tag(struct)}: {exc}") from exc
     if not members:
-        raise UserError(f"struct {struct} is declared without members")
+        raise UserError(f"{tag(struct)} is declared without members")
+    return tuple(_names(members, struct))
+
+
+def _names(members: Iterable[tuple[str, Any]], struct: str) -> Iterator[str]:
     for name, member in members:
         if member.bitsize >= 0:
             raise UserError(
-                f"struct {struct}: {name} is a bit-field, which has no offset",
+                f"{tag(struct)}: {name} is a bit-field, which has no offset",
                 hint="declare the integer that holds it",
             )
-    return tuple(name for name, _ in members)
+        if name:
+            yield name
+        else:
+            yield from _names(member.type.fields, struct)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -206,6 +223,28 @@ def constants(
     return dict(zip(expressions, values, strict=True))
 
 
+def undefined(
+    compiler: Compiler, abi: ABI, *, includes: Iterable[str], names: Iterable[str]
+) -> frozenset[str]:
+    """Which of these constants the headers do not have.
+
+    An older kernel lacks some; a macro and an enumerator look alike from here.
+    """
+    wanted, names_of_headers = tuple(dict.fromkeys(names)), tuple(includes)
+
+    def defined(*several: str) -> bool:
+        asked = {name: name for name in several}
+        try:
+            constants(compiler, abi, includes=names_of_headers, expressions=asked)
+        except BuildError:
+            return False
+        return True
+
+    if not wanted or defined(*wanted):
+        return frozenset()
+    return frozenset(name for name in wanted if not defined(name))
+
+
 def layout(
     compiler: Compiler,
     abi: ABI,
@@ -217,10 +256,11 @@ def layout(
 ) -> Layout:
     """``struct``'s layout in this ABI, from a header or from a declaration of its own."""
     names = tuple(fields)
-    asked = {"size": f"sizeof(struct {struct})", "align": f"_Alignof(struct {struct})"}
+    whole = tag(struct)
+    asked = {"size": f"sizeof({whole})", "align": f"_Alignof({whole})"}
     for name in names:
-        asked[f"offset {name}"] = f"offsetof(struct {struct}, {name})"
-        asked[f"size {name}"] = f"sizeof(((struct {struct} *)0)->{name})"
+        asked[f"offset {name}"] = f"offsetof({whole}, {name})"
+        asked[f"size {name}"] = f"sizeof((({whole} *)0)->{name})"
     found = constants(compiler, abi, includes=includes, expressions=asked, declaration=declaration)
     return Layout(
         struct=struct,

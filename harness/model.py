@@ -14,17 +14,19 @@ import signal as signals
 from collections.abc import Mapping
 
 from harness.contract import (
+    AtLeast,
     AtMost,
+    BothOrNeither,
     Check,
     Contract,
     Copy,
+    Fails,
     FetchSize,
     FieldCheck,
-    Needs,
     NotTogether,
     Null,
+    OneOf,
     OnlyWith,
-    Process,
     ReadBack,
     SizeBounds,
     SizeField,
@@ -32,14 +34,7 @@ from harness.contract import (
     UnknownBits,
     UnknownFlags,
 )
-from harness.identity import CALLER, Identity, Peer, may_look
 from harness.layout import Layout
-from vm.errors import InfraError
-
-#: The checks that look at nothing but a value of the kernel's copy.
-ValueCheck = UnknownBits | AtMost | OnlyWith | NotTogether
-#: No pid is higher (include/linux/threads.h:PID_MAX_LIMIT).
-MOST_PID = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,9 +51,6 @@ class Call:
     hole: int | None = None
     null: bool = False  #: the pointer to the struct is NULL
     args: Mapping[int, int] = dataclasses.field(default_factory=dict)  #: registers, but the pointer
-    who: Identity | None = None  #: makes it; None: the caller as it is
-    #: A field that names a process: its value counts, whatever the memory has there.
-    peer: tuple[str, Peer] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,60 +136,20 @@ def _refusal(
             return number, check.writes_size and number == check.errno
         case Copy(errno=number):
             return (0 if _readable(call, 0, min(size, layout.size)) else number), False
-        case _:
-            return _judged(check, contract, layout, call, size), False
+        case (
+            UnknownBits()
+            | AtMost()
+            | AtLeast()
+            | OneOf()
+            | OnlyWith()
+            | NotTogether()
+            | BothOrNeither()
+        ):
+            kept = held(contract, layout, call, size=size)
+            return (check.errno if wrong(check, layout, kept) else 0), False
 
 
-def _judged(
-    check: FieldCheck | Needs, contract: Contract, layout: Layout, call: Call, size: int
-) -> int:
-    """The errno with which a check of what the call asks for refuses, or 0."""
-    match check:
-        case Process():
-            return _process(check, contract, layout, call, size)
-        case Needs():
-            refused = _asked(check, contract, layout, call, size) and not _holds(check, call.who)
-        case _:
-            refused = _wrong(check, layout, held(contract, layout, call, size=size))
-    return check.errno if refused else 0
-
-
-def _holds(check: Needs, who: Identity | None) -> bool:
-    if who is None:
-        return check.caller_has
-    # What the caller lacks, nobody gets who comes from it; but in a namespace of its own.
-    has = check.caller_has or (who.namespace and check.namespaced)
-    return has and who.holds(check.capability, namespaced=check.namespaced)
-
-
-def _asked(check: Needs, contract: Contract, layout: Layout, call: Call, size: int) -> bool:
-    """Whether the call is for what takes the capability."""
-    if check.field is not None:
-        value = layout.get(held(contract, layout, call, size=size), check.field)
-    elif check.arg is not None:
-        value = call.args.get(check.arg, 0) & ((1 << contract.flags(check.arg).width) - 1)
-    else:
-        return True
-    return value > check.above if check.above is not None else bool(value & check.bits)
-
-
-def _process(check: Process, contract: Contract, layout: Layout, call: Call, size: int) -> int:
-    """The errno for whom the field names, or 0."""
-    field = layout.field(check.field)
-    if call.peer is not None and call.peer[0] == check.field and field.offset < size:
-        if field.end > size:
-            raise InfraError(f"usize {size} cuts {check.field}: whose pid that is, nobody knows")
-        peer = call.peer[1]
-        if not peer.exists:
-            return check.none
-        return 0 if may_look(call.who or CALLER, peer) else check.denied
-    value = layout.get(held(contract, layout, call, size=size), check.field)
-    if 0 < value <= MOST_PID:
-        raise InfraError(f"{check.field} = {value}: whose pid that is, the model does not know")
-    return check.none if value else 0
-
-
-def _wrong(check: ValueCheck, layout: Layout, kept: bytes) -> bool:
+def wrong(check: FieldCheck, layout: Layout, kept: bytes) -> bool:
     """Whether a field of the kernel's copy is what ``check`` refuses."""
     value = layout.get(kept, check.field)
     match check:
@@ -205,6 +157,12 @@ def _wrong(check: ValueCheck, layout: Layout, kept: bytes) -> bool:
             return bool(value & ~check.mask)
         case AtMost():
             return value > check.maximum
+        case AtLeast():
+            return value < check.minimum
+        case OneOf():
+            return value not in check.values
+        case BothOrNeither():
+            return bool(value) != bool(layout.get(kept, check.other))
         case OnlyWith():
             return bool(value) and not layout.get(kept, check.other) & check.bits
         case NotTogether():
@@ -227,4 +185,6 @@ def outcome(contract: Contract, layout: Layout, call: Call) -> Outcome:
                 written=layout.size if writes and layout.size != call.usize else None,
                 why=type(check).__name__,
             )
+    if isinstance(contract.effect, Fails):
+        return Outcome(errno=contract.effect.errno)
     return Outcome(errno=0, held=held(contract, layout, call, size=size))

@@ -22,6 +22,8 @@ from vm.errors import InfraError
 
 #: Bytes of the arena, and of the scratch area.
 AREA_BYTES: int = lib.WIRE_ARENA
+#: Registers of a system call.
+MOST_ARGS = 6
 #: Bytes before which a call that failed returns its error: -4095 to -1.
 MAX_ERRNO = 4095
 
@@ -84,26 +86,6 @@ class Result:
 
 
 U64 = (1 << 64) - 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Who:
-    """What a process is, by numbers; see wire.h and harness/identity.py."""
-
-    effective: int = U64  #: mask of the capabilities that stay effective
-    permitted: int = U64  #: and of those that stay permitted
-    required: int = 0  #: and of those that it must have
-    uid: int | None = None  #: its uid and gid; None: as they are
-    namespace: bool = False  #: in a user namespace of its own
-    dumpable: bool = True
-    ended: bool = False  #: a peer that has ended and was waited for
-
-    def args(self) -> tuple[int, ...]:
-        """As an operation's arguments."""
-        flags = lib.WIRE_ID_NAMESPACE * self.namespace | lib.WIRE_ID_DUMPABLE * self.dumpable
-        flags |= lib.WIRE_ID_ENDED * self.ended
-        uid = lib.WIRE_SAME_ID if self.uid is None else self.uid
-        return (self.effective, self.permitted, self.required, uid, flags)
 
 
 def encode_op(
@@ -176,28 +158,23 @@ class Program:
         """Fresh zero pages for both areas, whatever was mapped there."""
         return self._add(encode_op(kind=lib.WIRE_OP_RESET))
 
-    def store(
-        self, area: Area, offset: int, value: Argument, *, width: int, plus: int = 0
+    def syscall(
+        self,
+        nr: int,
+        *args: Argument,
+        entry: Entry = Entry.NATIVE,
+        only_after: ResultOf | None = None,
     ) -> ResultOf:
-        """``value + plus`` goes to an area, in ``width`` bytes."""
-        args = (Address(area, offset), value, width, plus & U64)
-        return self._add(encode_op(kind=lib.WIRE_OP_STORE, args=args))
+        """``nr`` and every argument are whole 64-bit register values.
 
-    def peer(self, who: Who) -> ResultOf:
-        """Another process, which ends with the program; the result is its pid."""
-        return self._add(encode_op(kind=lib.WIRE_OP_PEER, args=who.args()))
-
-    def become(self, who: Who) -> ResultOf:
-        """What follows is done by a child, as somebody else; once in a program.
-
-        RefusedError with the errno when the caller may not become that.
+        With ``only_after`` it is skipped when that operation failed: its result
+        goes into the sixth register, which the call must not use.
         """
-        return self._add(encode_op(kind=lib.WIRE_OP_BECOME, args=who.args()))
-
-    def syscall(self, nr: int, *args: Argument, entry: Entry = Entry.NATIVE) -> ResultOf:
-        """``nr`` and every argument are whole 64-bit register values."""
         self.calls += 1
-        return self._add(encode_op(kind=lib.WIRE_OP_SYSCALL, nr=nr, args=args, entry=entry))
+        given = list(args)
+        if only_after is not None and only_after not in given:
+            given += [0] * (MOST_ARGS - 1 - len(given)) + [only_after]
+        return self._add(encode_op(kind=lib.WIRE_OP_SYSCALL, nr=nr, args=given, entry=entry))
 
     def encode(self, *, deadline_ms: int) -> bytes:
         head = wire.pack(

@@ -63,8 +63,8 @@ from typing import TYPE_CHECKING
 
 from harness import case as cases
 from harness import model, sweep, wire
-from harness.case import BYTES_AT, PAGE, Case
-from harness.contract import Bytes, Contract, Copy, FetchSize, ReadBack, SizeField
+from harness.case import PAGE, Case
+from harness.contract import DATA_AT, Contract, Copy, FetchSize, ReadBack, SizeField
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.layout import Layout
 from harness.program import ARENA, SCRATCH, Entry, Program, Result, ResultOf, encode_op
@@ -395,9 +395,7 @@ def _place(interface: Interface, program: Program, stall: Stall) -> _Placed:
     cut = stall.boundary
     first, second = case.memory[:cut], case.memory[cut:]
     program.reset()
-    for arg in interface.contract.args:
-        if isinstance(arg, Bytes):
-            program.write(SCRATCH, BYTES_AT, arg.data)
+    program.write(SCRATCH, DATA_AT, interface.contract.data)
     # Fresh pages are zero: what is zero at an end need not travel.
     if stall.late is Late.SECOND:
         program.write(ARENA, case.offset, first.rstrip(b"\0"))
@@ -579,7 +577,7 @@ def allowed_in_race(
         outcome = _outcome(contract, layout, case, memory, usize=usize, register=register)
         effect = None
         if outcome.held is not None:
-            effect = sweep.effect_hash(contract.effect, outcome.held)
+            effect = sweep.effect_hash(contract.effect, outcome.held, undone=len(contract.after))
         found[Seen(errno=outcome.errno, effect=effect)] = outcome
     return found
 
@@ -616,21 +614,14 @@ def run_race(interface: Interface, race: Race) -> tuple[Row, ...]:
     """Lay the struct out and run a race: a row for each distinct outcome."""
     program = Program()
     program.reset()
-    for arg in interface.contract.args:
-        if isinstance(arg, Bytes):
-            program.write(SCRATCH, BYTES_AT, arg.data)
+    program.write(SCRATCH, DATA_AT, interface.contract.data)
     program.write(ARENA, race.case.offset, race.case.memory)
     interface.caller.run(program)
     payload = encode_race(
         race,
         interface.contract,
         number=interface.number(interface.contract.number, race.case.way),
-        after=sweep.after_ops(
-            interface.contract.effect,
-            read=interface.number("read"),
-            close=interface.number("close"),
-            ksize=interface.ksize,
-        ),
+        after=sweep.after_ops(interface.contract, number=interface.number, ksize=interface.ksize),
         usize=race.case.usize,
     )
     result = interface.caller.race(payload)

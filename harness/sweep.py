@@ -18,21 +18,24 @@ from harness import model, wire
 from harness.abi import Way
 from harness.case import Case
 from harness.contract import (
-    Bytes,
+    Child,
     Contract,
     Descriptor,
     Effect,
+    Fails,
     Nothing,
     ReadBack,
+    Returned,
     SizeArg,
     SizeField,
     SizeIoctl,
+    Step,
 )
 from harness.findings import Causes, Mismatch
 from harness.layout import Layout
-from harness.program import SCRATCH, U64, Address, Entry, ResultOf, encode_op
+from harness.program import SCRATCH, U64, Address, Argument, Entry, ResultOf, encode_op
 from harness.wire import lib
-from vm.errors import InfraError
+from vm.errors import InfraError, UserError
 
 #: The most bytes of a struct that are really there (caller.c:REACH).
 REACH = 12288
@@ -43,6 +46,8 @@ POISON_AT = 16384
 POISON_BYTES = 512
 #: What the buffer of an effect's read(2) holds before, so that a short one shows.
 BUFFER_FILL = 0x5A
+#: waitid(2), by which a child is waited for, whatever its signal (linux/wait.h).
+P_PID, WEXITED, WALL = 1, 0x4, 0x40000000
 #: Bytes of that buffer behind the kernel's struct, which must stay as they were.
 BUFFER_SPARE = 64
 
@@ -175,23 +180,54 @@ class SweepResult:
     nanoseconds: int
 
 
-def after_ops(effect: Effect, *, read: int, close: int, ksize: int) -> list[bytes]:
+def step_args(step: Step, call: ResultOf | None = None) -> list[Argument]:
+    """The registers of a step of a contract whose set-up was made."""
+    found: list[Argument] = []
+    for arg in step.args:
+        match arg:
+            case Returned():
+                assert call is not None  # only what is behind the call has it
+                found.append(call)
+            case int():
+                found.append(arg)
+            case _:
+                raise UserError(f"step {step.call}: {arg.step} was not made")
+    return found
+
+
+def after_ops(contract: Contract, *, number: Callable[[str], int], ksize: int) -> list[bytes]:
     """What follows an accepted call, so that its effect is seen and undone.
 
-    ``read`` and ``close`` are the system calls' numbers; ``ksize`` is in bytes.
+    ``number`` gives a system call's; ``ksize`` is in bytes.
     """
-    end = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=close, args=(ResultOf(0),))
-    match effect:
-        case Nothing():
-            return []
+    undo = [
+        encode_op(kind=lib.WIRE_OP_SYSCALL, nr=number(step.call), args=step_args(step, ResultOf(0)))
+        for step in contract.after
+    ]
+    end = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=number("close"), args=(ResultOf(0),))
+    match contract.effect:
+        case Nothing() | Fails():
+            return undo
         case Descriptor():
-            return [end]
+            return [*undo, end]
+        case Child():
+            args = (P_PID, ResultOf(0), 0, WEXITED | WALL, 0)
+            return [encode_op(kind=lib.WIRE_OP_SYSCALL, nr=number("waitid"), args=args), *undo]
         case ReadBack():
+            read = number("read")
             buffer, length = Address(SCRATCH, 0), ksize + BUFFER_SPARE
             fill = encode_op(kind=lib.WIRE_OP_FILL, args=(buffer, length, BUFFER_FILL))
             get = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=read, args=(ResultOf(0), buffer, length))
             show = encode_op(kind=lib.WIRE_OP_READ, args=(buffer, length))
-            return [fill, get, show, end]
+            return [fill, get, show, *undo, end]
+
+
+def before_ops(contract: Contract, *, number: Callable[[str], int]) -> list[bytes]:
+    """What is made before each call."""
+    return [
+        encode_op(kind=lib.WIRE_OP_SYSCALL, nr=number(step.call), args=step_args(step))
+        for step in contract.before
+    ]
 
 
 def poison_ops(number: Callable[[str], int]) -> list[bytes]:
@@ -215,15 +251,19 @@ def fnv(data: bytes, value: int = 0xCBF29CE484222325) -> int:
     return value
 
 
-def effect_hash(effect: Effect, held: bytes) -> int | None:
-    """The hash of what after_ops() give when the kernel holds ``held``; None: they give nothing."""
+def effect_hash(effect: Effect, held: bytes, *, undone: int = 0) -> int | None:
+    """The hash of what after_ops() give when the kernel holds ``held``; None: they give nothing.
+
+    ``undone`` is how many steps undo the call: each gives zero.
+    """
     match effect:
-        case Nothing():
-            return None
-        case Descriptor():
-            return fnv(bytes(8))
+        case Nothing() | Fails():
+            return fnv(bytes(8 * undone)) if undone else None
+        case Descriptor() | Child():
+            return fnv(bytes(8 * (1 + undone)))
         case ReadBack():
-            results = b"".join(value.to_bytes(8, "little") for value in (0, len(held), 0, 0))
+            values = (0, len(held), 0, *[0] * undone, 0)
+            results = b"".join(value.to_bytes(8, "little") for value in values)
             return fnv(held + bytes([BUFFER_FILL]) * BUFFER_SPARE, fnv(results))
 
 
@@ -239,7 +279,7 @@ def encode(
     """A WIRE_T_SWEEP payload.  ``number`` is the call's own, for this way into the kernel."""
     start = cases.Case(usize=0, memory=b"", flags=sweep.args, shift=-cases.PAGE)
     kind, index, width = _size_on_the_wire(contract)
-    data = sweep.template + b"".join(arg.data for arg in contract.args if isinstance(arg, Bytes))
+    data = sweep.template + contract.data
     head = wire.pack(
         "wire_sweep",
         dims=len(sweep.dims),
@@ -457,7 +497,7 @@ def _seen(contract: Contract, layout: Layout, case: Case, *, register: int) -> S
     allowed = cases.predict(contract, layout, case, register=register)
     effect = None
     if allowed.held is not None:
-        effect = _effect_cached(contract.effect, allowed.held)
+        effect = _effect_cached(contract.effect, allowed.held, len(contract.after))
     written = allowed.written
     if written is not None and isinstance(contract.size, SizeField):
         written %= 1 << 8 * contract.size.width
@@ -465,8 +505,8 @@ def _seen(contract: Contract, layout: Layout, case: Case, *, register: int) -> S
 
 
 @functools.lru_cache(maxsize=16384)
-def _effect_cached(effect: Effect, held: bytes) -> int | None:
-    return effect_hash(effect, held)
+def _effect_cached(effect: Effect, held: bytes, undone: int) -> int | None:
+    return effect_hash(effect, held, undone=undone)
 
 
 def _inner(sweep: Sweep, layout: Layout) -> int | None:

@@ -8,7 +8,6 @@ import dataclasses
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from harness import outside, stall, wire
@@ -199,6 +198,7 @@ class Target:
         self._channel = channel
         self._paths = callers
         self._started: set[tuple[ABI, int]] = set()
+        self._kept: dict[ABI, dict[str, dict[str, int]]] = {}
         self.hello = hello
         self.name = name
         self.calls = 0  #: system calls made so far
@@ -266,8 +266,13 @@ class Target:
         self.gone(abi)
         self.start(abi, 0)
 
+    def kept(self, abi: ABI) -> dict[str, dict[str, int]]:
+        """What set-ups have left in this ABI's caller: it is empty again when that is another."""
+        return self._kept.setdefault(abi, {})
+
     def gone(self, abi: ABI) -> None:
         """Note that this ABI's callers died or are to die: the next use starts others."""
+        self._kept.pop(abi, None)
         self._started -= {(abi, lane) for lane in range(MOST_LANES)}
 
     def execute(self, argv: Sequence[str], *, seconds: float) -> Executed:
@@ -302,15 +307,6 @@ class Target:
     def read_file(self, path: str) -> bytes:
         """A file of the target, 256 KiB at most."""
         return self.ask(lib.WIRE_T_READ, path.encode(), until=lib.WIRE_T_DATA).payload
-
-    @cached_property
-    def capabilities(self) -> int:
-        """Mask of the capabilities that callers hold, and can use: the agent's own."""
-        for line in self.read_file("/proc/self/status").decode().splitlines():
-            name, _, value = line.partition(":")
-            if name == "CapEff":
-                return int(value, 16)
-        return 0
 
     def write_file(self, path: str, data: bytes) -> None:
         """Write to a file of the target that exists, such as a sysctl."""

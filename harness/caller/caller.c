@@ -10,7 +10,6 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
@@ -42,10 +41,8 @@ int64_t raw_int80(uint64_t nr, const uint64_t arg[6]);
 /* The part of the arena that a sweep lays out: a page, REACH, a page. */
 #define WINDOW (PAGE + REACH + PAGE)
 #define MAX_ERRNO 4095
-#ifdef MAP_32BIT
-#define LOW MAP_32BIT
-#else
-#define LOW 0
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
 #endif
 #define ROWS_PER_FRAME 2048
 /* Reading the clock costs as much as a call; some calls take milliseconds. */
@@ -79,6 +76,8 @@ static volatile sig_atomic_t fault_signal;
 static volatile sig_atomic_t alarms;
 /* Either of the two above has changed: all that a loop of many calls looks at. */
 static volatile sig_atomic_t events;
+/* A byte that is zero in a child that nobody here has made on purpose. */
+static volatile unsigned char *own;
 
 static void on_fault(int sig)
 {
@@ -133,18 +132,26 @@ static uint64_t now(void)
 	return ts.tv_sec * NSEC + ts.tv_nsec;
 }
 
-/*
- * An area between two inaccessible pages.  Below 4 GiB also as m64, so that an
- * address in it survives the 32-bit entry.
- */
-static unsigned char *map_area(void)
+/* An area between two inaccessible pages, at the place that the host knows. */
+static unsigned char *map_area(uintptr_t at)
 {
-	unsigned char *area = mmap(NULL, WIRE_ARENA + 2 * PAGE, PROT_NONE,
-				   MAP_PRIVATE | MAP_ANONYMOUS | LOW, -1, 0);
+	void *place = (void *)(at - PAGE);
 
-	if (area == MAP_FAILED)
+	if (mmap(place, WIRE_ARENA + 2 * PAGE, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != place)
 		_exit(121);
-	return area + PAGE;
+	return (void *)at;
+}
+
+static volatile unsigned char *map_own(void)
+{
+	unsigned char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (page == MAP_FAILED || madvise(page, PAGE, MADV_WIPEONFORK))
+		_exit(121);
+	*page = 1;
+	return page;
 }
 
 static void reset_area(unsigned char *area)
@@ -299,9 +306,16 @@ static bool inside(const struct wire_op *op, uint64_t length)
 
 static inline int64_t enter(const struct wire_op *op, const uint64_t *args)
 {
+	int64_t ret;
+
 	if (op->entry == WIRE_ENTRY_INT80)
-		return raw_int80(op->nr, args);
-	return raw_native(op->nr, args);
+		ret = raw_int80(op->nr, args);
+	else
+		ret = raw_native(op->nr, args);
+	/* A call that makes a process returns twice: the child has nothing to do here. */
+	if (!ret && !*own)
+		_exit(0);
+	return ret;
 }
 
 /* Zero, or the refusal's code. */
@@ -329,29 +343,8 @@ static uint32_t check_op(const struct wire_op *op, uint32_t index, uint32_t data
 		return inside(op, op->arg[1]) ? 0 : WIRE_E_RANGE;
 	case WIRE_OP_RESET:
 		return 0;
-	case WIRE_OP_STORE:
-		if (op->arg_kind[1] > WIRE_A_RESULT || !op->arg[2] || op->arg[2] > 8)
-			return WIRE_E_SHAPE;
-		for (i = 2; i < 6; i++)
-			if (op->arg_kind[i] != WIRE_A_LITERAL)
-				return WIRE_E_SHAPE;
-		if (op->arg_kind[1] == WIRE_A_RESULT && op->arg[1] >= index)
-			return WIRE_E_RANGE;
-		return inside(op, op->arg[2]) ? 0 : WIRE_E_RANGE;
-	case WIRE_OP_PEER:
-	case WIRE_OP_BECOME:
-		for (i = 0; i < 6; i++)
-			if (op->arg_kind[i] != WIRE_A_LITERAL)
-				return WIRE_E_SHAPE;
-		return 0;
 	}
 	return WIRE_E_SHAPE;
-}
-
-/* An op that a sweep's or a race's call may have before or behind it. */
-static bool in_a_loop(const struct wire_op *op)
-{
-	return op->kind < WIRE_OP_RESET;
 }
 
 /* What a store of up to eight bytes goes through, wherever they lie. */
@@ -382,146 +375,6 @@ static bool resolve(const struct wire_op *op, const struct wire_result *results,
 		}
 	}
 	return true;
-}
-
-/* Who makes a call: a child takes another identity, and peers are there to be named. */
-
-#ifdef SYS_setresuid32
-#define SET_GROUPS SYS_setgroups32
-#define SET_GID SYS_setresgid32
-#define SET_UID SYS_setresuid32
-#else
-#define SET_GROUPS SYS_setgroups
-#define SET_GID SYS_setresgid
-#define SET_UID SYS_setresuid
-#endif
-
-static struct {
-	pid_t pid[WIRE_MAX_PEERS];
-	uint32_t count;
-} peers;
-
-/* A child of a program's, which ends with it. */
-static bool forked;
-
-/* Zero, or the errno.  By system calls: libc's setresuid() is about all threads. */
-static int take_identity(const struct wire_op *op)
-{
-	const uint64_t effective = op->arg[0], permitted = op->arg[1], required = op->arg[2];
-	const uint32_t id = op->arg[3], flags = op->arg[4];
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct caps[2];
-	int i;
-
-	if (id != WIRE_SAME_ID &&
-	    (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || syscall(SET_GROUPS, 0, NULL) ||
-	     syscall(SET_GID, id, id, id) || syscall(SET_UID, id, id, id)))
-		return errno;
-	if (syscall(SYS_capget, &head, caps))
-		return errno;
-	for (i = 0; i < 2; i++) {
-		caps[i].permitted &= permitted >> 32 * i;
-		caps[i].effective = caps[i].permitted & effective >> 32 * i;
-		caps[i].inheritable = 0;
-		if ((uint32_t)(required >> 32 * i) & ~caps[i].permitted)
-			return EPERM;
-	}
-	if (syscall(SYS_capset, &head, caps))
-		return errno;
-	if (flags & WIRE_ID_NAMESPACE && syscall(SYS_unshare, CLONE_NEWUSER))
-		return errno;
-	/* Another uid, or fewer capabilities, and the kernel has changed that by itself. */
-	if (prctl(PR_SET_DUMPABLE, !!(flags & WIRE_ID_DUMPABLE), 0, 0, 0))
-		return errno;
-	return 0;
-}
-
-/* A process that says what came of its identity, and then waits for its end. */
-static void be_peer(const struct wire_op *op, pid_t parent, int fd)
-{
-	unsigned char error = take_identity(op);
-	sigset_t none;
-
-	signal(SIGALRM, SIG_IGN);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(0);
-	if (write(fd, &error, 1) != 1 || op->arg[4] & WIRE_ID_ENDED)
-		_exit(0);
-	sigemptyset(&none);
-	for (;;)
-		sigsuspend(&none);
-}
-
-/* Its pid, or the errno negated. */
-static int64_t make_peer(const struct wire_op *op)
-{
-	unsigned char error = ECHILD;
-	pid_t parent = getpid();
-	int ends[2];
-	pid_t pid;
-
-	if (peers.count == WIRE_MAX_PEERS)
-		return -EAGAIN;
-	if (pipe2(ends, O_CLOEXEC))
-		return -errno;
-	pid = fork();
-	if (!pid)
-		be_peer(op, parent, ends[1]);
-	close(ends[1]);
-	if (pid < 0) {
-		error = errno;
-	} else {
-		while (read(ends[0], &error, 1) < 0 && errno == EINTR)
-			;
-		peers.pid[peers.count++] = pid;
-	}
-	close(ends[0]);
-	if (pid > 0 && (op->arg[4] & WIRE_ID_ENDED || error)) {
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
-		peers.count--;
-	}
-	return error ? -(int64_t)error : pid;
-}
-
-static void end_peers(void)
-{
-	while (peers.count) {
-		pid_t pid = peers.pid[--peers.count];
-
-		kill(pid, SIGKILL);
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
-}
-
-/*
- * The child goes on with the program, and answers; it gets zero.  We get what
- * was wrong with it, as an errno, or -1 when it has answered.
- */
-static int become(const struct wire_op *op)
-{
-	int status = 0, error;
-	pid_t pid = fork();
-
-	if (pid < 0)
-		return errno;
-	if (!pid) {
-		forked = true;
-		peers.count = 0;
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		error = take_identity(op);
-		if (error)
-			_exit(error);
-		prctl(PR_SET_PDEATHSIG, SIGKILL);	/* a change of identity has undone it */
-		return 0;
-	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (!WIFEXITED(status))
-		return ECHILD;
-	return WEXITSTATUS(status) ? WEXITSTATUS(status) : -1;
 }
 
 static void run_op(struct run *run, const struct wire_op *op, struct wire_result *result)
@@ -567,17 +420,6 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 	case WIRE_OP_RESET:
 		reset_area(arena);
 		reset_area(scratch);
-		break;
-	case WIRE_OP_STORE:
-		if (!resolve(op, run->results, args)) {
-			result->flags = WIRE_R_SKIPPED;
-			break;
-		}
-		args[1] += op->arg[3];
-		memcpy((void *)(uintptr_t)args[0], &args[1], op->arg[2]);
-		break;
-	case WIRE_OP_PEER:
-		result->ret = make_peer(op);
 		break;
 	}
 	fault_target = outer;
@@ -778,7 +620,6 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 	static struct stream reply, whole;
 	struct wire_program program;
 	struct run run = { .ops = ops, .results = results, .reply = &reply };
-	uint32_t become_op = UINT32_MAX;
 	size_t head;
 	uint32_t i;
 	int error;
@@ -805,16 +646,6 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 			return;
 		}
 	}
-	for (i = 0; i < program.ops; i++) {
-		/* A child has no thread that could resolve its faults, and no children. */
-		if (ops[i].kind != WIRE_OP_BECOME)
-			continue;
-		if (stalls->left || become_op < program.ops) {
-			refuse(re, WIRE_E_SHAPE, i);
-			return;
-		}
-		become_op = i;
-	}
 	for (i = 0; i < stalls->left; i++) {
 		uint32_t op = stalls->next[i].op;
 
@@ -837,15 +668,6 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 	for (i = 0; i < program.ops; i++) {
 		int before = alarms;
 
-		if (i == become_op) {
-			memset(&results[i], 0, sizeof(results[i]));
-			error = become(&ops[i]);
-			if (error > 0)
-				refuse(re, WIRE_E_SYSTEM, error);
-			if (error)
-				return;
-			continue;
-		}
 		if (program.deadline_ms)
 			arm(program.deadline_ms);
 		error = run_op_stalled(&run, i, stalls);
@@ -874,9 +696,6 @@ static void do_program(const struct wire_header *re, const unsigned char *payloa
 	struct stalls none = { 0 };
 
 	run_program(re, payload, re->length, &none);
-	end_peers();
-	if (forked)
-		_exit(0);
 }
 
 static void do_stall(const struct wire_header *re, const unsigned char *payload)
@@ -909,9 +728,6 @@ static void do_stall(const struct wire_header *re, const unsigned char *payload)
 	stalls = (struct stalls){ .next = list, .left = head.stalls, .data = payload + listed };
 	whole = listed + head.data_length;
 	run_program(re, payload + whole, re->length - whole, &stalls);
-	end_peers();
-	if (forked)
-		_exit(0);
 }
 
 /* Sweeps. */
@@ -1553,7 +1369,7 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 		/* An op before the call has no result to use. */
 		code = check_op(&w->ops[i], i < w->s.before ? 0 : i - w->s.before + 1,
 				w->s.data_length);
-		if (!code && !in_a_loop(&w->ops[i]))
+		if (!code && w->ops[i].kind == WIRE_OP_RESET)
 			code = WIRE_E_SHAPE;
 		if (code)
 			goto refused;
@@ -1745,7 +1561,7 @@ static uint32_t check_race(const struct wire_race *r, const struct wire_op *ops)
 		code = WIRE_E_RANGE;
 	for (i = 0; !code && i < r->after; i++) {
 		code = check_op(&ops[i], i + 1, 0);
-		if (!code && !in_a_loop(&ops[i]))
+		if (!code && ops[i].kind == WIRE_OP_RESET)
 			code = WIRE_E_SHAPE;
 	}
 	return code;
@@ -1882,6 +1698,7 @@ static void child(const struct wire_outside *o, const uint64_t *args,
 	};
 	int64_t ret;
 
+	*own = 1;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (o->trace && ptrace(PTRACE_TRACEME, 0, NULL, NULL)) {
 		report->error = errno;
@@ -2040,8 +1857,9 @@ int main(int argc, char **argv)
 	set_handler(SIGALRM, on_alarm);
 	signal(SIGPIPE, SIG_IGN);
 	watch = map_shared(sizeof(*watch));
-	arena = map_area();
-	scratch = map_area();
+	own = map_own();
+	arena = map_area(WIRE_ARENA_AT);
+	scratch = map_area(WIRE_SCRATCH_AT);
 	reset_area(arena);
 	reset_area(scratch);
 

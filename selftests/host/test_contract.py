@@ -9,31 +9,40 @@ from errno import E2BIG, EINVAL
 import pytest
 
 from harness.contract import (
+    DATA_AT,
     PAGE,
+    PIECES_AT,
     AtMost,
+    BothOrNeither,
+    Bytes,
     Contract,
     Copy,
     Descriptor,
     FetchSize,
     Flags,
-    Needs,
+    Made,
     Nothing,
     OnlyWith,
+    Piece,
     Pointer,
-    Process,
     ReadBack,
+    Returned,
     SizeArg,
     SizeBounds,
     SizeField,
     SizeIoctl,
     SizeValue,
+    Step,
     Tail,
     UnknownBits,
     UnknownFlags,
     Value,
     Version,
+    named,
+    piece_at,
 )
 from harness.interfaces import xyzzy
+from harness.wire import lib
 from vm.errors import UserError
 
 FETCH, COPY = FetchSize(), Copy()
@@ -83,36 +92,6 @@ NONSENSE: dict[str, tuple[Contract, dict[str, object], str]] = {
         IN_STRUCT,
         {"args": (Pointer(), FLAGS, *[Value(value=0)] * 5)},
         "7 arguments: a system call has 6 at most",
-    ),
-    "a capability for something unsaid": (
-        IN_STRUCT,
-        {"checks": (FETCH, BOUNDS, TAIL, COPY, Needs(capability="CAP_KILL", field="a"))},
-        "CAP_KILL is needed for a field or an argument, above a value or for bits of it",
-    ),
-    "a capability for two things": (
-        IN_STRUCT,
-        {"checks": (FETCH, BOUNDS, TAIL, COPY, Needs(capability="CAP_KILL", above=1))},
-        "CAP_KILL is needed for a field or an argument",
-    ),
-    "a capability for an argument without flags": (
-        IN_STRUCT,
-        {"checks": (Needs(capability="CAP_KILL", arg=0, bits=1), FETCH, BOUNDS, TAIL, COPY)},
-        "argument 0 carries no flags",
-    ),
-    "a capability for a field that is not copied yet": (
-        IN_STRUCT,
-        {"checks": (FETCH, BOUNDS, TAIL, Needs(capability="CAP_KILL", field="a", bits=1), COPY)},
-        "a is judged before it is copied",
-    ),
-    "no capability": (
-        IN_STRUCT,
-        {"checks": (FETCH, BOUNDS, TAIL, COPY, Needs(capability="root"))},
-        "'root' is no capability of linux/capability.h",
-    ),
-    "a process that is not copied yet": (
-        IN_STRUCT,
-        {"checks": (FETCH, BOUNDS, TAIL, Process(field="a"), COPY)},
-        "a is judged before it is copied",
     ),
     "no bounds": (
         IN_STRUCT,
@@ -312,5 +291,61 @@ def test_the_sample_is_what_its_man_page_says() -> None:
     assert made.flags(1).known == {"XYZZY_CLOEXEC": 1, "XYZZY_NONBLOCK": 2}
     assert [type(check).__name__ for check in made.checks] == [
         *("UnknownFlags", "FetchSize", "SizeBounds", "Tail", "Copy", "UnknownBits", "AtMost"),
-        "Needs",
     ]
+
+
+# On one kernel, and after its set-up.
+
+
+def test_a_made_value_needs_its_step() -> None:
+    with pytest.raises(UserError, match="no step of the set-up is called 'ring'"):
+        dataclasses.replace(IN_STRUCT, args=(Pointer(), FLAGS, Made(step="ring")))
+
+
+def test_what_a_set_up_made_takes_its_place() -> None:
+    made = dataclasses.replace(
+        IN_STRUCT,
+        args=(Pointer(), FLAGS, Made(step="fd")),
+        setup=(Step(name="fd", call="epoll_create1", args=(0,)),),
+        before=(Step(call="fsync", args=(Made(step="fd"), 5)),),
+        after=(Step(call="close", args=(Returned(),)),),
+    ).with_made({"fd": 7})
+    assert made.args[2] == Value(value=7)
+    assert made.before == (Step(call="fsync", args=(7, 5)),)
+    assert made.after == (Step(call="close", args=(Returned(),)),)
+    assert not made.setup
+
+
+def test_a_field_that_a_kernel_lacks_is_judged_by_nobody() -> None:
+    both = BothOrNeither(field="param_1", other="param_9")
+    whole = dataclasses.replace(IN_STRUCT, checks=(*IN_STRUCT.checks, both))
+    old = whole.on(fields=lambda name: name != "param_9", bits=lambda name: True)
+    assert old.checks == IN_STRUCT.checks
+    assert named(both) == ("param_1", "param_9")
+    assert whole.on(fields=lambda name: True, bits=lambda name: True) == whole
+
+
+def test_a_bit_that_a_kernel_lacks_is_unknown_there() -> None:
+    old = IN_STRUCT.on(fields=lambda name: True, bits=lambda name: name not in ("A", "OTHER"))
+    assert old.flags(1).mask == 1
+    assert next(c for c in old.checks if isinstance(c, UnknownBits)).mask == 0
+
+
+def test_bits_without_a_name_are_known_all_the_same() -> None:
+    assert UnknownBits(field="bits", known={"A": 8}, also=0b11).mask == 0b1011
+
+
+def test_where_bytes_and_pieces_lie() -> None:
+    made = dataclasses.replace(
+        IN_STRUCT,
+        args=(Bytes(data=b"one\0"), Pointer(), FLAGS, Bytes(data=b"another\0x")),
+        checks=(UnknownFlags(arg=2), FETCH, BOUNDS, TAIL, COPY, BITS),
+        pieces=(Piece(at=16, data=b"far"), Piece(at=0, data=b"near")),
+    )
+    assert (made.data_at(0), made.data_at(3)) == (DATA_AT, DATA_AT + 8)
+    assert made.data[:4] == b"one\0"
+    assert made.data[8:17] == b"another\0x"
+    start = PIECES_AT - DATA_AT
+    assert made.data[start : start + 4] == b"near"
+    assert made.data[start + 16 :] == b"far"
+    assert piece_at(16) == lib.WIRE_SCRATCH_AT + PIECES_AT + 16

@@ -11,7 +11,6 @@ import dataclasses
 import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import cast
 
 import hosttarget
@@ -66,7 +65,7 @@ class Modelled(Interface):
     """An interface whose kernel is the model, and whatever was planted in it."""
 
     def __init__(self, kernel: Kernel, contract: Contract = XYZZY, one: ABI = ABIS[0]) -> None:
-        nowhere = cast("Target", SimpleNamespace(capabilities=-1))  # it may do everything
+        nowhere = cast("Target", None)
         super().__init__(contract, one, compiler=hosttarget.COMPILER, target=nowhere)
         self.kernel = kernel
         self.space = space_for(contract, one)

@@ -21,12 +21,17 @@ from harness import model
 from harness.abi import WAYS
 from harness.case import Case, Protection
 from harness.contract import (
+    DATA_AT,
     PAGE,
+    AtLeast,
+    BothOrNeither,
     Bytes,
     Contract,
     Copy,
+    Fails,
     Flags,
     Nothing,
+    OneOf,
     OnlyWith,
     Pointer,
     ReadBack,
@@ -500,7 +505,7 @@ def test_registers_of_a_case() -> None:
     case = Case(usize=24, memory=m(24), flags=((1, (1 << 40) | 3),))
     assert cases.registers(XYZZY, case) == [Address(ARENA, PAGE), (1 << 40) | 3, 0, 0, 0, 0]
     assert cases.registers(OPENAT2, Case(usize=30, memory=b"")) == [
-        *(-100, Address(SCRATCH, cases.BYTES_AT), Address(ARENA, PAGE), 30, 0, 0),
+        *(-100, Address(SCRATCH, DATA_AT), Address(ARENA, PAGE), 30, 0, 0),
     ]
     ioctl = dataclasses.replace(
         OPENAT2,
@@ -558,3 +563,32 @@ def test_the_size_in_memory() -> None:
     assert cases.with_usize(XYZZY, m(0), (1 << 32) + 5) == m(5)
     assert cases.with_usize(XYZZY, b"", 24) == b"\x18\0\0\0"
     assert cases.with_usize(OPENAT2, b"abc", 24) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("check", "p1", "p2", "errno"),
+    [
+        (AtLeast(field="param_2", minimum=1 << 40), 1, (1 << 40) - 1, EINVAL),
+        (AtLeast(field="param_2", minimum=1 << 40), 1, 1 << 40, 0),
+        (AtLeast(field="param_2", minimum=1 << 40), 1, (1 << 64) - 1, 0),  # unsigned
+        (OneOf(field="param_2", values=(4, 8), errno=EPERM), 1, 6, EPERM),
+        (OneOf(field="param_2", values=(4, 8)), 1, 8, 0),
+        (BothOrNeither(field="param_1", other="param_2"), 1, 0, EINVAL),
+        (BothOrNeither(field="param_1", other="param_2"), 0, 1, EINVAL),
+        (BothOrNeither(field="param_1", other="param_2"), 1, 9, 0),
+        (BothOrNeither(field="param_1", other="param_2"), 0, 0, 0),
+    ],
+)
+def test_what_else_can_be_said_of_a_field(
+    check: AtLeast | OneOf | BothOrNeither, p1: int, p2: int, errno: int
+) -> None:
+    made = dataclasses.replace(XYZZY, checks=(*XYZZY.checks, check))
+    call = Call(usize=24, memory=m(24, p1=p1, p2=p2))
+    assert model.outcome(made, K24, call).errno == errno
+
+
+def test_what_nothing_refuses_fails_where_that_is_arranged() -> None:
+    made = dataclasses.replace(XYZZY, effect=Fails(errno=EPERM))
+    accepted = model.outcome(made, K24, Call(usize=24, memory=m(24)))
+    assert (accepted.errno, accepted.held, accepted.why) == (EPERM, None, "")
+    assert model.outcome(made, K24, Call(usize=23, memory=m(23))).errno == E2BIG

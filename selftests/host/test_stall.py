@@ -480,9 +480,7 @@ def played(
     """xyzzy() in the caller of ``here``."""
     with fakekernel.fake_kernel(local, here) as kernel:
         kernel.answer = Kernel(kernel, fault, pause)
-        made = Interface(xyzzy.CONTRACT, here, compiler=Compiler(headers=headers), target=local)
-        made.contract = xyzzy.CONTRACT  # its kernel asks nobody for a capability
-        yield made
+        yield Interface(xyzzy.CONTRACT, here, compiler=Compiler(headers=headers), target=local)
 
 
 @pytest.fixture(name="headers", scope="module")

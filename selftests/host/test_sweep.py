@@ -730,7 +730,7 @@ def effect_of(fake: FakeKernel, made: Contract, content: bytes) -> Row:
 
     fake.answer = answer
     nr = hosttarget.numbers(fake.abi)
-    after = sweep.after_ops(made.effect, read=nr["read"], close=nr["close"], ksize=24)
+    after = sweep.after_ops(made, number=nr.__getitem__, ksize=24)
     payload = sweep.encode(
         Sweep(dims=(), usize=24),
         made,
@@ -777,7 +777,7 @@ def test_an_effect_leaves_no_descriptor(fake: FakeKernel) -> None:
 
 
 def test_no_effect_where_none_is_looked_for(fake: FakeKernel) -> None:
-    assert sweep.after_ops(Nothing(), read=1, close=2, ksize=24) == []
+    assert sweep.after_ops(MADE, number={"close": 2}.__getitem__, ksize=24) == []
     assert sweep.effect_hash(Nothing(), b"x") is None
     fake.answer = lambda call: 3
     (row,) = run(fake, Sweep(dims=(), usize=24), MADE).rows
