@@ -294,6 +294,8 @@ class Lab:
             found["built from"] = str(origin)
             if not self.setup.bzimage:
                 found["variant"] = str(kernels.variant(self.setup.variant))
+                if notes := self.built.record.get("notes"):
+                    found["patches"] = "; ".join(notes)
             found["accelerator"] = str(self.accel)
             found["guests booted"] = str(self.boots)
             if self.boot_events:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vm import buildlog, kconfig, kernels, patches, paths, proc, trees
+from vm import buildlog, graft, kconfig, kernels, patches, paths, proc, trees
 from vm import cache as store
 from vm import source as sources
 from vm.errors import BuildError, InfraError, UserError
@@ -95,6 +95,7 @@ class _Plan:
     owned: bool  #: whether the source is ours, and not a user's tree
     series: patches.Series
     obtain: Callable[[], Source]
+    base: Callable[[], Path]  #: the tree that the series was made for
 
     def prune(self, parent: Path) -> None:
         """Keep only the last states of a user's tree, each edit being one."""
@@ -102,7 +103,10 @@ class _Plan:
             store.prune(parent, f"{self.family}-*", keep=store.KEEP)
 
     def patched(self) -> Path:
-        return patches.apply(self.series, self.obtain(), cache=self.cache)
+        source = self.obtain()
+        if self.owned:
+            return patches.apply(self.series, source, cache=self.cache)
+        return graft.apply(self.series, source, cache=self.cache, base=self.base)
 
 
 def compiler(cc: str = "gcc", ld: str = "ld") -> str:
@@ -125,6 +129,10 @@ def _plan(
             f"{home}: the kernel cannot be built below a path with spaces or colons",
             hint="EXTSYS_CACHE names another place for the cache",
         )
+
+    def obtain() -> Source:
+        return sources.obtain(kernel, mirror=mirror, cache=home)
+
     if kernel_tree is not None:
         source = sources.user_tree(kernel_tree, cache=home)
         return _Plan(
@@ -135,11 +143,8 @@ def _plan(
             owned=False,
             series=series,
             obtain=lambda: source,
+            base=lambda: obtain().tree,
         )
-
-    def obtain() -> Source:
-        return sources.obtain(kernel, mirror=mirror, cache=home)
-
     digest = sources.locate(kernel, mirror=mirror, cache=home) or obtain().digest
     return _Plan(
         cache=home,
@@ -149,6 +154,7 @@ def _plan(
         owned=True,
         series=series,
         obtain=obtain,
+        base=lambda: obtain().tree,
     )
 
 
@@ -334,6 +340,7 @@ class Order:
             kconfig.text(self.settings),
             self.compiler,
             self.goal,
+            *(() if plan.owned else (graft.FORMAT,)),
         )
 
     @property
@@ -371,6 +378,8 @@ class Order:
         cached = store.entry(final, f"building {final.name}", make)
         self.plan.prune(final.parent)
         record = store.read_json(final / "build.json")
+        for note in record.get("notes", ()):
+            print(f"  {note}", file=sys.stderr)
         return Built(
             image=final / self.goal,
             config=final / "config",
@@ -423,6 +432,7 @@ class Order:
             "version": source.version,
             "release": release,
             "origin": source.origin,
+            "notes": list(graft.notes(plan.patched())),
             "source": source.digest,
             "patches": [patch.name for patch in plan.series.patches],
             "series": plan.series.digest,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A quilt-style series of mail-formatted patches, and trees that have it.
 
+Here is the source that a series was made for; vm/graft.py puts it on others.
+
 Patches are applied with GNU patch and no fuzz: hunks may sit at other lines
 than when they were made (a point release moves them), but their context must
 be there word for word, as `git am` would have it.  A line that lands beside a
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from vm import cache as store
 from vm import paths, proc, syscalls, trees
-from vm.errors import BuildError, HarnessError, UserError
+from vm.errors import BuildError, UserError
 from vm.source import Source
 
 #: Raise when a patched tree would come out different from the same input.
@@ -269,9 +271,9 @@ def apply(series: Series, source: Source, *, cache: Path) -> Path:
     """The tree ``source`` with ``series`` applied: made once, never written after.
 
     Its files are hard links into ``source.tree`` but for those that the series
-    names.  A user's tree may have the series, or some of it, already: what is
-    missing is applied.  Raises BuildError (UserError for a user's tree) that
-    says which hunk of which patch does not apply, and where.
+    names.  For the source that a series was made for; vm/graft.py has a user's
+    tree.  Raises BuildError that says which hunk of which patch does not apply,
+    and where.
     """
     name = f"{source.family}-{store.key(FORMAT, source.digest, series.digest)}"
     final = cache / "patched" / name
@@ -281,18 +283,13 @@ def apply(series: Series, source: Source, *, cache: Path) -> Path:
         trees.link_copy(source.tree, tree)
         for name in series.touched:
             trees.unshare(tree / name)
-        there = (False,) * len(series.patches) if source.owned else present(series, tree)
-        done = {}
-        for patch, is_there in zip(series.patches, there, strict=True):
-            done[patch.name] = "present" if is_there else "applied"
-            if not is_there:
-                _apply_one(patch, tree, source)
+        for patch in series.patches:
+            _apply_one(patch, tree, source)
         record = {"source": source.origin, "version": source.version, "digest": source.digest}
-        store.write_json(temp / "patches.json", {**record, "patches": done})
+        names = [patch.name for patch in series.patches]
+        store.write_json(temp / "patches.json", {**record, "patches": names})
 
     store.entry(final, f"patching {source.origin}", make)
-    if not source.owned:
-        store.prune(final.parent, f"{source.family}-*", keep=store.KEEP)
     return final / "tree"
 
 
@@ -354,18 +351,35 @@ def _patch(patch: Patch, tree: Path, *options: str, quiet: bool) -> proc.Finishe
     return proc.run(argv, timeout=PATCH_SECONDS, env={"LC_ALL": "C"}, check=False, quiet=quiet)
 
 
+def applies(patch: Patch, tree: Path) -> bool:
+    """Whether a patch applies to ``tree`` as it is.  Writes nothing."""
+    for diff in patch.files:
+        # Asked for by name first: patch(1) would call a file that is there applied.
+        if (diff.old is not None) != (tree / (diff.old or diff.new or "")).exists():
+            return False
+    return _patch(patch, tree, "--dry-run", quiet=True).code == 0
+
+
+def put(patch: Patch, tree: Path) -> bool:
+    """Apply a patch to a scratch tree; False when not all of it applied."""
+    return _patch(patch, tree, quiet=True).code == 0
+
+
+def failing(patch: Patch, tree: Path) -> tuple[str, ...]:
+    """The hunks of a patch that do not apply to ``tree`` as it is, each with its place."""
+    return tuple(_failed(patch, _patch(patch, tree, "--dry-run", quiet=True).out))
+
+
 def _apply_one(patch: Patch, tree: Path, source: Source) -> None:
     for diff in patch.files:
         where = f"{patch.path}:{diff.line}"
         if diff.old is None and (tree / str(diff.new)).exists():
-            raise _refusal(
-                source,
+            raise BuildError(
                 f"{source.origin} has its own {diff.new}, which {where} would create",
-                hint="its content is not the series'; compare the two, or name a tree without it",
+                hint="its content is not the series'; compare the two",
             )
         if diff.old is not None and not (tree / diff.old).exists():
-            raise _refusal(
-                source,
+            raise BuildError(
                 f"{where}: {source.origin} has no file {diff.old}",
                 hint=f"the series is made for another kernel than {source.version}",
             )
@@ -374,10 +388,9 @@ def _apply_one(patch: Patch, tree: Path, source: Source) -> None:
         return
     failed = list(_failed(patch, done.out))
     if not failed:  # not a hunk: no permission, no space, an odd file
-        raise _refusal(source, f"{patch.path}: patch(1) failed: {done.out.strip()}")
+        raise BuildError(f"{patch.path}: patch(1) failed: {done.out.strip()}")
     more = f", and {len(failed) - NAMED_HUNKS} more" if len(failed) > NAMED_HUNKS else ""
-    raise _refusal(
-        source,
+    raise BuildError(
         f"{patch.name} does not apply to {source.origin} (Linux {source.version}): "
         + "; ".join(failed[:NAMED_HUNKS])
         + more,
@@ -395,8 +408,3 @@ def _failed(patch: Patch, output: str) -> Iterator[str]:
         elif (match := re.match(r"Hunk #(\d+) (?:FAILED|ignored) at (\d+)", line)) and diff:
             hunk = diff.hunks[int(match[1]) - 1]
             yield f"hunk {match[1]} of {diff.new or diff.old} in {patch.path}:{hunk.line}"
-
-
-def _refusal(source: Source, message: str, hint: str | None = None) -> HarnessError:
-    """The user's mistake when it is the user's tree; ours otherwise."""
-    return (BuildError if source.owned else UserError)(message, hint=hint)

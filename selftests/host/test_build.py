@@ -14,7 +14,7 @@ from pathlib import Path
 import fakelinux
 import pytest
 
-from vm import build, cache, kbuild, patches
+from vm import build, cache, kbuild, patches, source
 from vm.errors import BuildError, InfraError, UserError
 
 
@@ -412,10 +412,33 @@ def test_a_tree_that_was_built_in_place_and_is_patched_already(desk: Desk) -> No
 def test_what_is_no_tree_and_what_the_series_does_not_fit_are_the_users(desk: Desk) -> None:
     with pytest.raises(UserError, match="no kernel tree"):
         desk.build(kernel_tree=desk.top)
+    tarball = fakelinux.make_tarball(desk.tree, desk.top / "src/linux.tar.xz")
     (desk.tree / "arch/x86/calls.tbl").write_text("another\n")
     with pytest.raises(UserError, match=r"hunk 1 of arch/x86/calls\.tbl"):
-        desk.build()
+        build.build(
+            fakelinux.make_kernel(tarball),
+            kernel_tree=desk.tree,
+            fragments=[str(desk.fragment)],
+            series=desk.series,
+            cache=desk.cache,
+        )
     assert desk.kernels() == []
+
+
+def test_what_was_merged_is_told_with_every_run(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = patches.apply(
+        desk.series,
+        source.Source(tree=desk.tree, version="6", digest="d", origin="o", owned=True, family="f"),
+        cache=desk.top / "theirs",
+    )
+    note = f"tree {theirs} has series already: nothing is applied"
+    for cached in (False, True):
+        built = desk.build(kernel_tree=theirs)
+        assert built.cached is cached
+        assert built.record["notes"] == [note]
+        assert note in capsys.readouterr().err
 
 
 # --- what goes wrong
