@@ -108,7 +108,7 @@ kernel: ## only build the kernel
 	$(call job,kernel,$(kernel-options))
 
 .PHONY: kernels
-kernels: ## build every kernel in every variant; KERNEL= and VARIANT= name some
+kernels: ## build every kernel in every variant of the sample; KERNEL= and VARIANT= name some
 	$(call job,kernels,$(call option,--kernel,$(call given,KERNEL)) \
 		$(call option,--variant,$(call given,VARIANT)) \
 		$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR)))

@@ -58,6 +58,11 @@ class Variant:
     stack: tuple[str, ...]  #: series below the kernel's own directory, "." first
     fragments: tuple[str, ...]  #: Kconfig fragments of vm/config, later ones winning
 
+    @property
+    def ours(self) -> bool:
+        """Whether it has patches of ours, and not only another configuration."""
+        return bool(self.stack)
+
     def __str__(self) -> str:
         return f"{self.name}, {self.what}"
 
