@@ -13,6 +13,8 @@
 KERNEL ?= 6.12 ## the kernel: 6.12 or 6.1, a name of vm/kernels.toml; for a tree the one nearest to it
 VARIANT ?= ver0 ## of that kernel: ver0, ver1, ver2 or off
 KERNEL_TREE ?= ## a kernel tree of your own, patched or not; it is never written to
+BZIMAGE ?= ## a kernel built elsewhere, instead of building one; needs HEADERS
+HEADERS ?= ## what make headers_install made for the kernel in BZIMAGE
 ABI ?= ## only these callers: m64, m32, mx32, or several with commas (default: all)
 ACCEL ?= auto ## auto, kvm or tcg; auto takes KVM only where it is proved to boot
 BATTERY ?= quick ## quick or full: how much of the battery is run
@@ -29,7 +31,7 @@ export PATH := $(CURDIR)/build/venv/bin:$(PATH)
 # The kernel's make is no part of this one: not its job server, not its flags,
 # not the variables of its command line.  make insists on exporting MAKELEVEL.
 unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
-unexport KERNEL VARIANT KERNEL_TREE ABI ACCEL BATTERY JOBS MIRROR PYTEST_ARGS PYTHON
+unexport KERNEL VARIANT KERNEL_TREE BZIMAGE HEADERS ABI ACCEL BATTERY JOBS MIRROR PYTEST_ARGS PYTHON
 # Whatever environment was active in the caller's shell, build/venv is used.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
@@ -57,7 +59,8 @@ guest-options = $(kernel-options) $(call option,--accel,$(ACCEL))
 define job
 @$(need-python)
 @env -u MAKELEVEL $(call quote,$(PYTHON)) -sE -m vm.bootstrap --for $(1) \
-	$(call option,--kernel,$(call given,KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE))
+	$(call option,--kernel,$(call given,KERNEL)) \
+	$(call option,--kernel-tree,$(or $(strip $(KERNEL_TREE)),$(strip $(BZIMAGE))))
 @env -u MAKELEVEL build/venv/bin/python -m harness $(1) $(2)$(if $(strip $(3)), -- $(3))
 endef
 
@@ -89,7 +92,8 @@ help: ## this text
 
 .PHONY: vm-test
 vm-test: ## the main job: build the kernel, boot it, test m64, m32 and mx32 callers on it
-	$(call job,vm-test,$(guest-options) $(call option,--abi,$(ABI)) \
+	$(call job,vm-test,$(guest-options) $(call option,--bzimage,$(BZIMAGE)) \
+		$(call option,--headers,$(HEADERS)) $(call option,--abi,$(ABI)) \
 		$(call option,--battery,$(BATTERY)),$(PYTEST_ARGS))
 
 .PHONY: test

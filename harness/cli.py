@@ -18,6 +18,7 @@ from rich.console import Console
 
 from harness import conformance, interfaces
 from harness.abi import ABIS
+from harness.contract import Contract
 from harness.lab import Lab, Setup
 from harness.plugin import REPORT_DIR, chosen_abis
 from vm import accel, doctor, kernels, kernelset, shell
@@ -25,6 +26,8 @@ from vm.errors import HarnessError, UserError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+#: What `vm-test` is about.
+DEFAULT_CONTRACT = "xyzzy"
 #: Where the tests are, seen from the checkout.
 HOST_TESTS = "selftests/host"
 GUEST_TESTS = "selftests/vm"
@@ -74,6 +77,18 @@ def _options(*names: str) -> Callable[[Command], Command]:
             type=click.Path(path_type=Path),
             help="A patch on top of the series, such as one of kernel-patches/mutants/.",
         ),
+        "bzimage": click.option(
+            "--bzimage",
+            type=click.Path(path_type=Path),
+            callback=lambda _context, _option, value: value and value.expanduser(),
+            help="A kernel built elsewhere: a bzImage, or a vmlinux with a PVH note.",
+        ),
+        "headers": click.option(
+            "--headers",
+            type=click.Path(path_type=Path),
+            callback=lambda _context, _option, value: value and value.expanduser(),
+            help="Its UAPI headers: what make headers_install made.",
+        ),
         "report": click.option(
             "--report",
             type=click.Path(path_type=Path, file_okay=False),
@@ -98,6 +113,13 @@ def _options(*names: str) -> Callable[[Command], Command]:
     return add
 
 
+#: The options of a run on a target.
+A_RUN = (
+    *("kernel", "variant", "kernel_tree", "patches", "bzimage", "headers"),
+    *("abi", "accel", "battery", "jobs", "mirror", "report"),
+)
+
+
 def _setup(**asked: Any) -> Setup:
     """What the user asked for, checked."""
     report = Path(asked.pop("report", REPORT_DIR)).resolve()
@@ -110,24 +132,13 @@ def cli() -> None:
 
 
 @cli.command("vm-test")
-@_options(
-    "kernel",
-    "variant",
-    "kernel_tree",
-    "patches",
-    "abi",
-    "accel",
-    "battery",
-    "jobs",
-    "mirror",
-    "report",
-)
+@_options(*A_RUN)
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
     """Build the kernel, boot it, and test it with callers of every ABI."""
     setup = _setup(**asked)
     # Built before pytest starts: what takes minutes shows its progress.
-    _prepare(Lab(setup))
+    _prepare(Lab(setup), interfaces.load(DEFAULT_CONTRACT))
     named = any(Path(arg.partition("::")[0]).exists() for arg in pytest_args)
     tests = [] if named else [str(BATTERY_TESTS), TARGET_TESTS]
     _pytest([*tests, *_pytest_options(setup, battery), *pytest_args])
@@ -135,28 +146,15 @@ def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
 
 @cli.command()
 @click.argument("contract")
-@_options(
-    "kernel",
-    "variant",
-    "kernel_tree",
-    "patches",
-    "abi",
-    "accel",
-    "battery",
-    "jobs",
-    "mirror",
-    "report",
-)
-@click.option("--bzimage", type=click.Path(path_type=Path), help="A kernel built elsewhere.")
-@click.option("--headers", type=click.Path(path_type=Path), help="Its UAPI include directory.")
+@_options(*A_RUN)
 @click.option("--local", is_flag=True, help="The kernel that this machine runs, without a guest.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def check(contract: str, battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
     """Run the battery on CONTRACT: a name in harness/interfaces, or a file that defines one."""
-    interfaces.load(contract)
+    checked = interfaces.load(contract)
     setup = _setup(**asked)
     if not setup.local:
-        _prepare(Lab(setup))
+        _prepare(Lab(setup), checked)
     options = [*_pytest_options(setup, battery), "--contract", contract]
     _pytest([str(BATTERY_TESTS), "-q", *options, *pytest_args])
 
@@ -183,8 +181,10 @@ def _pytest_options(setup: Setup, battery: str) -> list[str]:
     return [*args, "--local"] if setup.local else args
 
 
-def _prepare(lab: Lab) -> None:
+def _prepare(lab: Lab, contract: Contract | None = None) -> None:
     """Everything that a run needs, and one line that says what it is."""
+    if contract is not None:
+        lab.check_headers(contract)
     if lab.setup.bzimage:
         _ = lab.programs
         click.echo(f"kernel: {lab.setup.bzimage}; accelerator: {lab.accel}", err=True)

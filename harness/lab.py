@@ -16,14 +16,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from harness import layout as layouts
 from harness import target as targets
 from harness.abi import ABI
 from harness.caller import build as callers
 from harness.caller.build import Programs
 from harness.channel import Channel
+from harness.contract import Contract
 from harness.layout import Compiler
 from harness.target import Target
-from vm import accel, build, kernels, kselftest, patches, paths, source
+from vm import accel, build, image, kernels, kselftest, patches, paths, source
 from vm.accel import Accel
 from vm.build import Built
 from vm.deadline import Deadline
@@ -44,6 +46,15 @@ SETTLE_SECONDS = 1.0
 MOST_BOOTS = 4
 #: What the kernel prints on the console while tests run: all but debugging.
 LOGLEVEL = b"8\n"
+#: What every installed UAPI include directory has.
+ASM = "asm/unistd.h"
+HEADERS_HINT = (
+    "HEADERS= names what `make headers_install INSTALL_HDR_PATH=DIR` made in that kernel's tree"
+)
+#: What a kernel built elsewhere may lack, and so not come up.
+ELSEWHERE_HINT = (
+    "a kernel built elsewhere needs built in what vm/config/base.config and abi.config ask for"
+)
 #: What a user may ask for.
 ACCELS = ("auto", "kvm", "tcg")
 #: CPUID's signature, by kind of acceleration.
@@ -85,16 +96,29 @@ class Setup:
             raise UserError(
                 f"ACCEL={self.accel}: not a way to run a guest", hint=f"one of {', '.join(ACCELS)}"
             )
+        self._check_elsewhere()
+
+    def _check_elsewhere(self) -> None:
+        """A kernel built elsewhere: what there has to be with it, and what there cannot be."""
         for option, path in (("--bzimage", self.bzimage), ("--headers", self.headers)):
             if path is not None and not path.exists():
                 raise UserError(f"{option} {path}: no such file")
-        if self.headers and not (self.headers / "asm" / "unistd.h").is_file():
+        if self.headers and (self.headers / "include" / ASM).is_file():
+            object.__setattr__(self, "headers", self.headers / "include")
+        if self.headers and not (self.headers / ASM).is_file():
+            raise UserError(f"--headers {self.headers}: no {ASM} in it", hint=HEADERS_HINT)
+        if not self.bzimage:
+            return
+        if self.kernel_tree or self.local or self.patches:
             raise UserError(
-                f"--headers {self.headers}: no asm/unistd.h in it",
-                hint="it is what `make headers_install` made, down to the directory `include`",
+                "--bzimage is a kernel by itself: no --kernel-tree, no --patch and no --local"
             )
-        if self.bzimage and (self.kernel_tree or self.local):
-            raise UserError("--bzimage is a kernel by itself: no --kernel-tree and no --local")
+        image.check(self.bzimage)
+        if not self.headers:
+            raise UserError(
+                f"--bzimage {self.bzimage}: that kernel's headers are needed too: --headers",
+                hint=HEADERS_HINT,
+            )
 
 
 class Lab:
@@ -136,12 +160,20 @@ class Lab:
         asked = self.setup
         if asked.headers or asked.local:
             return Compiler(headers=asked.headers)
-        if asked.bzimage:
-            series = build.headers(
-                asked.kernel, variant=asked.variant, jobs=asked.jobs, mirror=asked.mirror
-            )
-            return Compiler(headers=series)
         return Compiler(headers=self.built.headers)
+
+    def check_headers(self, contract: Contract) -> None:
+        """Raise UserError when headers that the user has named lack the contract's call."""
+        asked = self.setup
+        if asked.headers is None:
+            return
+        for one in asked.abis:
+            if layouts.undefined(self.compiler, one, includes=(ASM,), names=(contract.number,)):
+                raise UserError(
+                    f"--headers {asked.headers}: no {contract.number} for {one.name}: "
+                    f"these are not the headers of a kernel that has {contract.name}",
+                    hint=HEADERS_HINT,
+                )
 
     @cached_property
     def programs(self) -> Programs:
@@ -232,6 +264,8 @@ class Lab:
             channel = Channel(guest.ports[PORT], watch=guest.check)
             hello = channel.hello(Deadline.after(BOOT_SECONDS, "the agent's first frame"))
         except GuestError as exc:
+            if self.setup.bzimage:
+                exc.hint = f"{ELSEWHERE_HINT}; {exc.hint}"
             self.lose(exc)
             raise
         signature = SIGNATURES[self.accel.kind]

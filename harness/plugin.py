@@ -191,6 +191,7 @@ def interface(
 
     Afterwards the console has nothing to say that this test caused.
     """
+    lab.check_headers(contract)
     target = lab.target()
     refusal = target.runs(abi)
     if refusal:

@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bootstrap")
     parser.add_argument("--for", dest="job", choices=tuple(packages.JOBS), default="vm-test")
     parser.add_argument("--kernel", default="", help="its source package is looked for")
-    parser.add_argument("--kernel-tree", default="", help="a tree of one's own: no source package")
+    parser.add_argument("--kernel-tree", default="", help="a tree or an image: no source package")
     args = parser.parse_args(argv)
     try:
         prepare(

@@ -117,6 +117,8 @@ def test_parameters_arrive_whole(checkout: Checkout) -> None:
         f"KERNEL_TREE={tree.replace('$', '$$')}",
         "KERNEL=6.1",
         "VARIANT=ver1",
+        "BZIMAGE=/srv/a b/bzImage",
+        "HEADERS=/srv/include",
         "ABI=m32,mx32",
         "ACCEL=tcg",
         "BATTERY=full",
@@ -131,6 +133,8 @@ def test_parameters_arrive_whole(checkout: Checkout) -> None:
         "--kernel": "6.1",
         "--variant": "ver1",
         "--kernel-tree": tree,
+        "--bzimage": "/srv/a b/bzImage",
+        "--headers": "/srv/include",
         "--abi": "m32,mx32",
         "--accel": "tcg",
         "--battery": "full",
@@ -138,6 +142,11 @@ def test_parameters_arrive_whole(checkout: Checkout) -> None:
         "--mirror": "file:///srv/a b",
     }
     assert arguments == ["-x", "-k", "flags or size", "--maxfail=2"]
+
+
+def test_a_kernel_built_elsewhere_needs_no_source(checkout: Checkout) -> None:
+    checkout.make("vm-test", "BZIMAGE=/srv/a b/bzImage")
+    assert checkout.calls[0][-2:] == ["--kernel-tree", "/srv/a b/bzImage"]
 
 
 def test_parameters_may_stand_in_the_environment(checkout: Checkout) -> None:
