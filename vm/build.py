@@ -377,6 +377,8 @@ class Order:
 
         cached = store.entry(final, f"building {final.name}", make)
         self.plan.prune(final.parent)
+        if not cached:
+            store.trim(self.plan.cache)
         record = store.read_json(final / "build.json")
         for note in record.get("notes", ()):
             print(f"  {note}", file=sys.stderr)

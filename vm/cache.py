@@ -16,6 +16,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -40,6 +41,28 @@ KEY_DIGITS = 16
 
 #: How many states of a user's tree are kept: an edit, and its way back.
 KEEP = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limit:
+    """How many entries of one part of the cache are kept, those last used."""
+
+    part: str
+    keep: int
+    why: str
+
+
+#: Every series of patches, and every mutant on top of one, makes entries that no
+#: later run may ask for.
+LIMITS = (
+    Limit(part="kernels", keep=120, why="13 MB each: two series, ten variants, all mutants"),
+    Limit(part="headers", keep=120, why="one for each kernel; the files are the same ones"),
+    Limit(part="patched", keep=24, why="50 MB of directories each, made anew in seconds"),
+    Limit(part="kselftest", keep=60, why="3 MB each"),
+)
+
+#: An entry that was used within so many seconds stays: another run may have it.
+IN_USE_SECONDS = 2 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,18 +190,28 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
 
 
-def prune(parent: Path, pattern: str, *, keep: int) -> None:
+def trim(home: Path) -> None:
+    """Keep every part of the cache at ``home`` within its limit."""
+    for limit in LIMITS:
+        # Not what is being made, nor a lock: these begin with a dot.
+        prune(home / limit.part, "[!.]*", keep=limit.keep, spare=IN_USE_SECONDS)
+
+
+def prune(parent: Path, pattern: str, *, keep: int, spare: float = 0.0) -> None:
     """Remove the entries that match ``pattern``, but for the newest ``keep``.
 
-    For entries of which every edit makes another.  ``touch`` makes one new.
+    For entries of which every edit makes another.  ``touch`` makes one new;
+    what is newer than ``spare`` seconds is kept in any case.
     """
     found = sorted(
         (path for path in parent.glob(pattern) if path.is_dir()),
         key=lambda path: path.stat().st_mtime,
         reverse=True,
     )
+    oldest = time.time() - spare if spare else math.inf
     for path in found[keep:]:
-        remove(path)
+        if path.stat().st_mtime < oldest:
+            remove(path)
 
 
 def touch(path: Path) -> None:

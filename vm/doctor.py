@@ -152,6 +152,16 @@ def kernel_source(name: str, tree: Path | None, cache: Path, host: Host) -> Chec
     )
 
 
+def other_sources(name: str, cache: Path, host: Host) -> Iterator[Check]:
+    """The source of each other kernel, which `make kernels` and KERNEL= need."""
+    for other in kernels.load_kernels():
+        if other != name:
+            check = kernel_source(other, None, cache, host)
+            state: State = "warn" if check.state == "missing" else check.state
+            detail = f"{check.detail}, for KERNEL={other}"
+            yield dataclasses.replace(check, name=f"source {other}", state=state, detail=detail)
+
+
 def disk(cache: Path) -> Check:
     """Free space where the cache is, or will be."""
     place = next(path for path in (cache, *cache.parents) if path.is_dir())
@@ -233,6 +243,7 @@ def report(
         *compilers(needs, host),
         tools(needs, host),
         kernel_source(kernel, tree, home, host),
+        *other_sources(kernel, home, host),
         disk(home),
         qemu(needs, host),
         virtme_ng(host),

@@ -150,6 +150,35 @@ def test_prune_keeps_the_newest_and_what_was_used(tmp_path: Path) -> None:
     assert names(tmp_path) == ["other-0", "t-1", "t-3"]
 
 
+def test_trim_keeps_what_was_last_used_or_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "LIMITS", (cache.Limit(part="kernels", keep=2, why=""),))
+    home = tmp_path / "kernels"
+    names = ["k-1", "k-2", "k-3", ".k-4.new-x", "k-5"]
+    for age, name in enumerate(names):
+        (home / name).mkdir(parents=True)
+        (home / name / "bzImage").touch()
+        os.utime(home / name, (1000 + age, 1000 + age))
+    (home / ".k-1.lock").touch()
+    (tmp_path / "source" / "old").mkdir(parents=True)
+    cache.touch(home / "k-2")
+    cache.trim(tmp_path)
+    left = {path.name for path in home.iterdir()}
+    assert left == {"k-2", "k-5", ".k-4.new-x", ".k-1.lock"}
+    for name in ("k-6", "k-7", "k-8"):  # of this minute: another run may have them
+        (home / name).mkdir()
+    cache.trim(tmp_path)
+    assert {path.name for path in home.glob("[!.]*")} == {"k-2", "k-6", "k-7", "k-8"}
+    assert (tmp_path / "source" / "old").is_dir()
+
+
+def test_every_limit_is_of_a_part_and_has_its_reason() -> None:
+    for limit in cache.LIMITS:
+        assert limit.keep > 0
+        assert limit.why
+
+
 def test_remove_copes_with_directories_that_cannot_be_written(tmp_path: Path) -> None:
     inner = tmp_path / "tree" / "inner"
     inner.mkdir(parents=True)

@@ -112,6 +112,18 @@ def test_kernel_source_of_the_distribution(
     assert doctor.kernel_source("6.12", None, tmp_path / "cache", host).state == state
 
 
+def test_another_kernels_source_is_no_condition_of_the_main_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = dataclasses.replace(kernels.kernel("6.1"), tarball=tmp_path / "none")
+    monkeypatch.setattr(kernels, "kernel", lambda _: row)
+    host = dataclasses.replace(a_host(tmp_path), os_release=lambda: {"ID": "debian"})
+    (check,) = doctor.other_sources("6.12", tmp_path / "cache", host)
+    assert (check.name, check.state) == ("source 6.1", "warn")
+    assert check.detail == "linux-source-6.1 is not installed, for KERNEL=6.1"
+    assert "linux-source-6.1" in check.mend
+
+
 def test_unknown_kernel_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no-such"):
         doctor.report(kernel="no-such", cache=tmp_path)
@@ -168,6 +180,7 @@ def test_this_machine(tmp_path: Path) -> None:
         "gcc -mx32",
         "tools",
         "kernel source",
+        "source 6.1",
         "disk",
         "QEMU",
         "virtme-ng",
