@@ -35,6 +35,8 @@ from harness.contract import (
     Null,
     OneOf,
     OnlyWith,
+    Privileged,
+    Process,
     ReadBack,
     SizeBounds,
     SizeField,
@@ -43,7 +45,9 @@ from harness.contract import (
     UnknownFlags,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.identity import without
 from harness.interface import Interface
+from harness.model import MOST_PID
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Program, at
 from harness.sweep import Dim, Kind, Place, Sweep
 
@@ -67,7 +71,6 @@ Run = Callable[[Interface, Level], None]
 ELSEWHERE = {
     "P13": "the vocabulary has no pointer inside a struct yet",
     "P18": "takes a kernel without the interface: make guest-test",
-    "P19": "the vocabulary has no privilege yet",
     "P21": "what blocks is the interface's own: selftests/target/test_xyzzy.py",
 }
 
@@ -183,10 +186,11 @@ def _ones(interface: Interface) -> bytes:
     """The example with ones in every field that takes any value."""
     judged = {c.field for c in interface.contract.checks if isinstance(c, FIELD_CHECKS)}
     judged |= {c.other for c in interface.contract.checks if isinstance(c, OnlyWith)}
+    judged |= {c.field or "" for c in interface.contract.privileged if not c.caller_has}
     if isinstance(interface.contract.size, SizeField):
         judged.add(interface.contract.size.field)
     free = [f for f in interface.layout.fields if f.name not in judged]
-    if not _effect_is_known(interface):
+    if not effect_is_known(interface):
         free = []  # nobody knows what such values would do
     return interface.template(**{f.name: (1 << 8 * f.size) - 1 for f in free})
 
@@ -315,7 +319,7 @@ def _protected_memory(interface: Interface, level: Level) -> None:
     """PROT_NONE is a fault; read-only memory will do, and stays as it is."""
     bounds = next(check for check in interface.contract.checks if isinstance(check, SizeBounds))
     good = interface.case()
-    tried = [good] + [one(interface, good) for one in _provocations(interface, bounds)]
+    tried = [good] + [one(interface, good) for one in provocations(interface, bounds)]
     for protection in (Protection.NONE, Protection.READ):
         interface.check_all(*(dataclasses.replace(one, protection=protection) for one in tried))
 
@@ -386,7 +390,7 @@ def _every_flag_bit(interface: Interface, level: Level) -> None:
     for arg in interface.contract.flags_args:
         flags = interface.contract.flags(arg)
         bits = Dim(kind=Kind.ARG_BIT, index=arg, start=0, stop=min(flags.width, 64))
-        if _effect_is_known(interface):
+        if effect_is_known(interface):
             for base in sorted({0, flags.mask, *flags.known.values()}):
                 interface.verify(_flag_sweep(interface, bits, arg, base))
             continue
@@ -424,14 +428,16 @@ def _every_bit_of_every_field(interface: Interface, level: Level) -> None:
     if isinstance(interface.contract.size, SizeField):
         skipped.add(interface.contract.size.field)
     judged = {c.field for c in interface.contract.checks if isinstance(c, FIELD_CHECKS)}
-    if not _effect_is_known(interface):
+    if not effect_is_known(interface):
         # What an unjudged field does is not in the contract: it is left alone.
         skipped |= {f.name for f in interface.layout.fields if f.name not in judged}
+    # Whose pid a small number is, nobody knows: P19 has processes of its own to name.
+    skipped |= {check.field for check in interface.contract.processes}
     bounded = {c.field: c.maximum for c in interface.contract.checks if isinstance(c, AtMost)}
     for field in interface.layout.fields:
         if field.name in skipped:
             continue
-        if not _effect_is_known(interface):
+        if not effect_is_known(interface):
             _unknown_bits_of_a_field(interface, field.name, 8 * field.size)
             continue
         if field.name in bounded:
@@ -446,7 +452,7 @@ def _every_bit_of_every_field(interface: Interface, level: Level) -> None:
         )
 
 
-def _effect_is_known(interface: Interface) -> bool:
+def effect_is_known(interface: Interface) -> bool:
     """Whether the contract says what every accepted value does."""
     return isinstance(interface.contract.effect, ReadBack)
 
@@ -691,7 +697,7 @@ def _padding_and_other_abis(interface: Interface, level: Level) -> None:
 Provocation = Callable[[Interface, Case], Case]
 
 
-def _set(interface: Interface, case: Case, **fields: int) -> Case:
+def set_fields(interface: Interface, case: Case, **fields: int) -> Case:
     """The case with some fields of its struct set, as far as it has them."""
     data = bytearray(case.memory.ljust(interface.ksize, b"\0"))
     for name, value in fields.items():
@@ -711,7 +717,7 @@ def _sized(interface: Interface, case: Case, usize: int, *, tail: bytes = b"") -
     )
 
 
-def _provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
+def provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
     """Ways to have a call refused by ``check``."""
     contract, ksize = interface.contract, interface.ksize
     match check:
@@ -736,30 +742,52 @@ def _provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
             yield lambda i, c: dataclasses.replace(_sized(i, c, ksize + 8), hole=ksize + 4)
         case Copy():
             yield lambda i, c: dataclasses.replace(c, hole=ksize - 1)
+        case Privileged():
+            lacking = without(check.capability)
+            yield lambda i, c: dataclasses.replace(ask(i, c, check), who=lacking)
         case _:
-            yield from _wrong_fields(interface, check)
+            values = _refused_fields(interface, check)
+            yield lambda i, c: set_fields(i, c, **values)
 
 
-def _wrong_fields(interface: Interface, check: FieldCheck) -> Iterator[Provocation]:
-    """A field that ``check`` refuses."""
+def _refused_fields(interface: Interface, check: FieldCheck) -> dict[str, int]:
+    """Fields with which a call is refused by ``check``."""
     match check:
         case UnknownBits(field=field):
             width = 8 * interface.layout.field(field).size
-            unknown = next(1 << bit for bit in reversed(range(width)) if not check.mask >> bit & 1)
-            yield lambda i, c: _set(i, c, **{field: unknown})
+            unknown = (1 << bit for bit in reversed(range(width)) if not check.mask >> bit & 1)
+            return {field: next(unknown)}
         case AtMost(field=field, maximum=maximum):
-            yield lambda i, c: _set(i, c, **{field: maximum + 1})
+            return {field: maximum + 1}
         case NotTogether(field=field, bits=bits):
-            yield lambda i, c: _set(i, c, **{field: bits})
+            return {field: bits}
         case OnlyWith(field=field, other=other):
-            yield lambda i, c: _set(i, c, **{field: 1, other: 0})
+            return {field: 1, other: 0}
         case AtLeast(field=field, minimum=least):
-            yield lambda i, c: _set(i, c, **{field: least - 1})
+            return {field: least - 1}
         case OneOf(field=field, values=few):
-            none = next(value for value in range(len(few) + 1) if value not in few)
-            yield lambda i, c: _set(i, c, **{field: none})
+            return {field: next(value for value in range(len(few) + 1) if value not in few)}
         case BothOrNeither(field=field, other=other):
-            yield lambda i, c: _set(i, c, **{field: 1, other: 0})
+            return {field: 1, other: 0}
+        case Process(field=field):
+            return {field: nobody(interface, field)}
+
+
+def nobody(interface: Interface, field: str) -> int:
+    """A value for a field that names a process which is nobody's: the lowest, by whole bytes."""
+    width = 8 * interface.layout.field(field).size
+    return min(MOST_PID << 2, (1 << width) - 1)
+
+
+def ask(interface: Interface, case: Case, check: Privileged) -> Case:
+    """The case with what takes the capability."""
+    value = check.bits & -check.bits if check.above is None else check.above + 1
+    if check.field is not None:
+        return set_fields(interface, case, **{check.field: value})
+    if check.arg is not None:
+        given = dict(case.flags).get(check.arg, 0)
+        return dataclasses.replace(case, flags=(*case.flags, (check.arg, given | value)))
+    return case
 
 
 def _provoked_alone(interface: Interface) -> list[Case]:
@@ -767,7 +795,7 @@ def _provoked_alone(interface: Interface) -> list[Case]:
     good = interface.case()
     found = [good]
     for check in interface.contract.checks:
-        found += [provoke(interface, good) for provoke in _provocations(interface, check)]
+        found += [provoke(interface, good) for provoke in provocations(interface, check)]
     return found
 
 
@@ -777,7 +805,7 @@ def _order_of_errors(interface: Interface, level: Level) -> None:
     found = []
     for first, second in itertools.combinations(interface.contract.checks, 2):
         for one, other in itertools.product(
-            _provocations(interface, first), _provocations(interface, second)
+            provocations(interface, first), provocations(interface, second)
         ):
             good = interface.case()
             # Sizes before fields and holes: a later step must not undo an earlier one.

@@ -20,6 +20,7 @@ from harness.contract import (
     SizeValue,
     Value,
 )
+from harness.identity import Identity, Peer
 from harness.layout import Layout
 from harness.program import AREA_BYTES, ARENA, SCRATCH, U64, Address, Argument
 from vm.errors import UserError
@@ -57,6 +58,9 @@ class Case:
     flags: tuple[tuple[int, int], ...] = ()  #: (argument, value): registers, all 64 bits
     way: Way | None = None  #: into the kernel; None: the ABI's own
     protection: Protection = Protection.READ_WRITE
+    who: Identity | None = None  #: who makes it; None: the caller as it is
+    #: A field of eight bytes at most that gets a process's pid; ``memory`` has zeros there.
+    peer: tuple[str, Peer] | None = None
 
     @property
     def offset(self) -> int:
@@ -78,6 +82,10 @@ class Case:
             parts.append(self.protection.value)
         if self.way is not None:
             parts.append(f"by {self.way.name}")
+        if self.who is not None:
+            parts.append(f"as {self.who.name}" if self.who.uid is not None else self.who.name)
+        if self.peer is not None:
+            parts.append(f"{self.peer[0]} = the pid of {self.peer[1].name}")
         return ", ".join(parts)
 
 
@@ -164,5 +172,7 @@ def predict(contract: Contract, layout: Layout, case: Case, *, register: int) ->
         hole=hole,
         null=case.pointer is not None and not case.pointer % (1 << register),
         args={index: value % (1 << register) for index, value in case.flags},
+        who=case.who,
+        peer=case.peer,
     )
     return model.outcome(contract, layout, call)

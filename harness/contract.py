@@ -293,9 +293,28 @@ class BothOrNeither:
     errno: int = codes.EINVAL
 
 
-#: The checks that judge a field of the struct, after it was copied.
-FieldCheck = UnknownBits | AtMost | AtLeast | OneOf | OnlyWith | NotTogether | BothOrNeither
-FIELD_CHECKS = (UnknownBits, AtMost, AtLeast, OneOf, OnlyWith, NotTogether, BothOrNeither)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Process:
+    """``field`` names a process by its pid, as the caller's pid namespace has it.
+
+    Zero is the caller itself.  A pid that nobody has is refused with ``none``,
+    a value that is no pid too; a process that the caller may not look at, by
+    ptrace(2)'s "Ptrace access mode checking" (PTRACE_MODE_READ), with ``denied``.
+    With ``real`` it is PTRACE_MODE_REALCREDS that decides, and the permitted
+    capabilities; else PTRACE_MODE_FSCREDS, and the effective ones.
+    """
+
+    field: str
+    none: int = codes.ESRCH
+    denied: int = codes.EPERM
+    real: bool = True
+
+
+#: The checks that judge a field of the struct by its value, after it was copied; and all that do.
+ValueCheck = UnknownBits | AtMost | AtLeast | OneOf | OnlyWith | NotTogether | BothOrNeither
+FieldCheck = ValueCheck | Process
+VALUE_CHECKS = (UnknownBits, AtMost, AtLeast, OneOf, OnlyWith, NotTogether, BothOrNeither)
+FIELD_CHECKS = (*VALUE_CHECKS, Process)
 
 
 def named(check: FieldCheck) -> tuple[str, ...]:
@@ -305,7 +324,34 @@ def named(check: FieldCheck) -> tuple[str, ...]:
     return (check.field,)
 
 
-Check = UnknownFlags | Null | FetchSize | SizeBounds | Tail | Copy | FieldCheck
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Privileged:
+    """What takes a capability, and is refused to whom does not hold it.
+
+    With ``field`` or ``arg``: a value above ``above``, or with any of ``bits``.
+    With neither: every call.
+    """
+
+    capability: str  #: as linux/capability.h has it: CAP_SYS_RESOURCE
+    field: str | None = None
+    arg: int | None = None
+    above: int | None = None
+    bits: int = 0
+    errno: int = codes.EPERM
+    #: In the caller's own user namespace it is enough: ns_capable(), not capable().
+    namespaced: bool = False
+    #: The caller as it is holds it.  Not a contract's business: Interface says so.
+    caller_has: bool = True
+
+
+Check = UnknownFlags | Null | FetchSize | SizeBounds | Tail | Copy | FieldCheck | Privileged
+
+
+def _fields(check: Check) -> tuple[str, ...]:
+    """The fields without which a check is none."""
+    if isinstance(check, Privileged):
+        return () if check.field is None else (check.field,)
+    return named(check) if isinstance(check, FIELD_CHECKS) else ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -484,8 +530,26 @@ class Contract:
         for index, check in enumerate(self.checks):
             if isinstance(check, UnknownFlags) and check.arg not in self.flags_args:
                 found.append(f"argument {check.arg} carries no flags")
-            if isinstance(check, FIELD_CHECKS) and index < copied:
-                found.append(f"{check.field} is judged before it is copied")
+            judged = check.field if isinstance(check, (*FIELD_CHECKS, Privileged)) else None
+            if judged is not None and index < copied:
+                found.append(f"{judged} is judged before it is copied")
+            if isinstance(check, Privileged):
+                found += self._problems_of_need(check)
+        return found
+
+    def _problems_of_need(self, check: Privileged) -> list[str]:
+        named = (check.field is not None) + (check.arg is not None)
+        limits = (check.above is not None) + bool(check.bits)
+        found = []
+        if named > 1 or limits != named:
+            found.append(
+                f"{check.capability} is needed for a field or an argument, above a value or for"
+                " bits of it; or for every call"
+            )
+        if check.arg is not None and check.arg not in self.flags_args:
+            found.append(f"argument {check.arg} carries no flags")
+        if not check.capability.startswith("CAP_"):
+            found.append(f"{check.capability!r} is no capability of linux/capability.h")
         return found
 
     @property
@@ -528,7 +592,7 @@ class Contract:
                 if isinstance(check, UnknownBits)
                 else check
                 for check in self.checks
-                if not isinstance(check, FIELD_CHECKS) or all(map(fields, named(check)))
+                if all(map(fields, _fields(check)))
             ),
             example={name: value for name, value in self.example.items() if fields(name)},
         )
@@ -562,6 +626,16 @@ class Contract:
     def flags_args(self) -> tuple[int, ...]:
         """Indices of the arguments that carry flags."""
         return tuple(i for i, arg in enumerate(self.args) if isinstance(arg, Flags))
+
+    @property
+    def privileged(self) -> tuple[Privileged, ...]:
+        """What takes a capability."""
+        return tuple(check for check in self.checks if isinstance(check, Privileged))
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """The fields that name a process."""
+        return tuple(check for check in self.checks if isinstance(check, Process))
 
     @property
     def field_end(self) -> int:

@@ -32,7 +32,7 @@ from harness.abi import Way
 from harness.battery import BATTERY, LAST_USIZE, Item, Level
 from harness.case import PAGE, Case, Protection
 from harness.contract import (
-    FIELD_CHECKS,
+    VALUE_CHECKS,
     AtLeast,
     AtMost,
     BothOrNeither,
@@ -40,11 +40,13 @@ from harness.contract import (
     NotTogether,
     OneOf,
     OnlyWith,
+    Privileged,
     ReadBack,
     SizeField,
     UnknownBits,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.identity import Identity, without
 from harness.interface import Interface
 from harness.layout import Layout
 from vm import paths
@@ -105,6 +107,7 @@ class Gate:
     way: Way | None = None
     pointer: int | None = None
     protection: Protection = Protection.READ_WRITE
+    who: Identity | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +143,11 @@ def _ranges(*spans: tuple[int, int], within: tuple[int, int]) -> st.SearchStrate
     low, high = within
     cut = [(max(low, first), min(high, last)) for first, last in spans]
     return st.one_of([st.integers(first, last) for first, last in cut if first <= last])
+
+
+def _nobody(number: int) -> int:
+    """A value that no process has as its pid, nor if the struct ends within it."""
+    return number << 24
 
 
 def _with_unknown_bit(mask: int, width: int) -> st.SearchStrategy[int]:
@@ -248,6 +256,12 @@ class Space:
             st.builds(Gate, protection=st.sampled_from(protections)),
             st.builds(Gate, pointer=st.sampled_from(pointers)),
         ]
+        if self.contract.privileged:
+            # Anybody can become these; whom else there is, P19's own items try.
+            several = [None, *(without(check.capability) for check in self.contract.privileged)]
+            ways_or_none = st.sampled_from([None, *self.ways])
+            kinds.append(st.builds(Gate, who=st.sampled_from(several[1:])))
+            kinds.append(st.builds(Gate, way=ways_or_none, who=st.sampled_from(several)))
         if self.ways:
             ways = st.sampled_from(self.ways)
             kinds += [
@@ -260,8 +274,14 @@ class Space:
     def fields(self) -> Mapping[str, st.SearchStrategy[int]]:
         """Field → its values, for every field that may be varied."""
         found = {}
+        named = {check.field for check in self.contract.processes}
         for field in self.layout.fields:
             if field.name == self.size_field:
+                continue
+            if field.name in named:
+                found[field.name] = _or(
+                    0, st.integers(1, (1 << 8 * field.size - 24) - 1).map(_nobody)
+                )
                 continue
             values = (
                 [self._any_value(field.name, 8 * field.size)]
@@ -286,6 +306,9 @@ class Space:
                 spans += [(0, min(SMALL, check.maximum)), (check.maximum + 1, check.maximum + 2)]
             if isinstance(check, OnlyWith) and check.other == name:
                 spans += [(check.bits, check.bits)]
+            if isinstance(check, Privileged) and check.field == name:
+                edge = check.bits & -check.bits if check.above is None else check.above + 1
+                spans += [(edge, edge), (edge, top)]
             if isinstance(check, NotTogether) and check.field == name:
                 spans += [(check.bits, check.bits)]
         plain = _ranges(*spans, within=(0, top))
@@ -398,6 +421,7 @@ class Space:
             flags=draft.flags,
             way=draft.gate.way,
             protection=draft.gate.protection,
+            who=draft.gate.who,
         )
 
     def _prompt(self, draft: Draft, case: Case) -> Draft:
@@ -436,7 +460,9 @@ class Space:
         return dataclasses.replace(draft, fields=fields)
 
     def _is_refused(self, kept: bytes, name: str) -> bool:
-        judging = [check for check in self.contract.checks if isinstance(check, FIELD_CHECKS)]
+        if name in {check.field for check in self.contract.processes}:
+            return bool(self.layout.get(kept, name))
+        judging = [check for check in self.contract.checks if isinstance(check, VALUE_CHECKS)]
         return any(c.field == name and model.wrong(c, self.layout, kept) for c in judging)
 
     def describe(self, case: Case) -> str:

@@ -9,9 +9,10 @@ def test_flags(interface: Interface) -> None:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from harness import case as cases
 from harness import layout as layouts
@@ -20,15 +21,18 @@ from harness.abi import ABI, ABIS, WAYS, Way, abi
 from harness.case import Case, Protection
 from harness.contract import (
     DATA_AT,
+    Check,
     Child,
     Contract,
     Descriptor,
+    Privileged,
     ReadBack,
     SizeArg,
     SizeField,
     Step,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.identity import Identity, Peer
 from harness.layout import Compiler, Layout
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Entry, Program, Result, ResultOf, at
 from harness.sweep import Sweep, SweepResult
@@ -89,6 +93,7 @@ class _Placed:
     got: ResultOf | None
     shown: ResultOf | None
     after: ResultOf | None
+    pid: ResultOf | None = None  #: of the process that a field names
 
 
 class Interface:
@@ -110,6 +115,19 @@ class Interface:
         self.compiler = compiler
         self.target = target
 
+    def _for_the_caller(self, contract: Contract) -> Contract:
+        if not contract.privileged:
+            return contract
+        held = self.target.capabilities
+
+        def known(check: Check) -> Check:
+            if not isinstance(check, Privileged):
+                return check
+            has = bool(held >> self.capability(check.capability) & 1)
+            return dataclasses.replace(check, caller_has=has)
+
+        return dataclasses.replace(contract, checks=tuple(map(known, contract.checks)))
+
     @property
     def caller(self) -> Caller:
         return self.target.caller(self.abi)
@@ -127,8 +145,8 @@ class Interface:
 
     @cached_property
     def contract(self) -> Contract:
-        """The contract as it is on this kernel: what its header has, what the set-up made."""
-        asked = self.asked
+        """The contract as it is here: what the header has, who we are, what the set-up made."""
+        asked = self._for_the_caller(self.asked)
         gone = self.missing_bits
         found = asked.on(fields=self.layout.has, bits=lambda name: name not in gone)
         return found.with_made(self.made) if asked.setup else found
@@ -300,23 +318,52 @@ class Interface:
         size = self.ksize if usize is None else usize
         return Case(usize=size, memory=self.example(usize=size, **fields))
 
+    def capability(self, name: str) -> int:
+        """A capability's number."""
+        return self.constant(name, "linux/capability.h")
+
     # One call.
 
     def predict(self, case: Case) -> model.Outcome:
         """What the contract allows."""
         return cases.predict(self.contract, self.layout, case, register=self.abi.register)
 
-    def _place(self, program: Program, case: Case) -> _Placed:
+    def _enter(self, program: Program, several: Sequence[Case]) -> dict[Peer, ResultOf]:
+        """Begin a program for cases that one identity makes: whom they name, who they are."""
+        who = several[0].who
+        pids: dict[Peer, ResultOf] = {}
+        named = {case.peer[1] for case in several if case.peer is not None}
+        own = [peer for peer in named if peer.identity is None]
+        for peer in sorted(named.difference(own), key=lambda one: one.name):
+            assert peer.identity is not None
+            pids[peer] = program.peer(peer.identity.who(self.capability, ended=peer.ended))
+        if who is not None:
+            program.become(who.who(self.capability))
+        if own:
+            pids |= dict.fromkeys(own, program.syscall(self.number("getpid")))
+        return pids
+
+    def _place(
+        self, program: Program, case: Case, pids: Mapping[Peer, ResultOf] = MappingProxyType({})
+    ) -> _Placed:
         """Add a case to a program: memory, call, effect, and a look at the memory."""
         program.reset()
         program.write(SCRATCH, DATA_AT, self.contract.data)
         present = case.memory if case.hole is None else case.memory[: case.hole]
         if case.pointer is None:
             program.write(ARENA, case.offset, present)
+        if case.peer is not None and case.pointer is None:
+            name, peer = case.peer
+            field = self.layout.field(name)
+            program.store(
+                ARENA, case.offset + field.offset, pids[peer], width=field.size, plus=peer.plus
+            )
         if case.protection is not Protection.READ_WRITE:
             value = self.constant(case.protection.value, "linux/mman.h")
             program.syscall(self.number("mprotect"), at(ARENA), AREA_BYTES, value)
-        return self.place_call(program, case, look=len(present) if case.pointer is None else 0)
+        placed = self.place_call(program, case, look=len(present) if case.pointer is None else 0)
+        pid = pids[case.peer[1]] if case.peer is not None else None
+        return dataclasses.replace(placed, pid=pid)
 
     def place_call(self, program: Program, case: Case, *, look: int) -> _Placed:
         """Add a case's call and its effect to a program that has laid out the memory.
@@ -356,7 +403,7 @@ class Interface:
         mine = results[placed.call.index]
         written, strayed = None, False
         if placed.after is not None:
-            new = results[placed.after.index].data
+            new = self._unnamed(placed, results, results[placed.after.index].data)
             old = placed.case.memory[: len(new)]
             where = self.contract.size
             if isinstance(where, SizeField) and len(new) >= where.end:
@@ -370,6 +417,7 @@ class Interface:
             shown = results[placed.shown.index].data
             spare = bytes([sweep.BUFFER_FILL]) * sweep.BUFFER_SPARE
             held = shown[:length] if shown.endswith(spare) and length >= 0 else shown
+            held = self._unnamed(placed, results, held)
         return Observed(
             errno=mine.errno,
             written=written,
@@ -379,10 +427,21 @@ class Interface:
             results=tuple(results),
         )
 
+    def _unnamed(self, placed: _Placed, results: list[Result], data: bytes) -> bytes:
+        """The struct with zeros for the pid that was put there, as the case has it."""
+        if placed.pid is None or placed.case.peer is None:
+            return data
+        name, peer = placed.case.peer
+        field = self.layout.field(name)
+        pid = (results[placed.pid.index].ret + peer.plus).to_bytes(9, "little")[: field.size]
+        if data[field.offset : field.end] != pid:
+            return data
+        return data[: field.offset] + bytes(field.size) + data[field.end :]
+
     def observe(self, case: Case) -> Observed:
         """Make one call and see what came of it."""
         program = Program()
-        placed = self._place(program, case)
+        placed = self._place(program, case, self._enter(program, [case]))
         return self._look(placed, self.caller.run(program))
 
     def observe_in(self, program: Program, case: Case) -> Observed:
@@ -455,26 +514,32 @@ class Interface:
         self, several: Sequence[Case], *, about: frozenset[str] = ASPECTS
     ) -> list[list[Mismatch]]:
         """Make calls, many to a request; what each did that the contract does not allow."""
-        found: list[list[Mismatch]] = []
-        waiting, data = list(several), len(self.contract.data)
-        while waiting:
-            program, used = Program(), 0
-            placed: list[_Placed] = []
-            while waiting and (
-                not placed
-                or (
-                    len(placed) < CASES_PER_PROGRAM
-                    and used + len(waiting[0].memory) + data <= BYTES_PER_PROGRAM
-                )
-            ):
-                case = waiting.pop(0)
-                placed.append(self._place(program, case))
-                used += len(case.memory) + data
+        found: list[list[Mismatch]] = [[] for _ in several]
+        for batch in self._batches(several):
+            program = Program()
+            pids = self._enter(program, [several[index] for index in batch])
+            placed = [self._place(program, several[index], pids) for index in batch]
             results = self.caller.run(program)
-            found += [
-                self.compare(one.case, self._look(one, results), about=about) for one in placed
-            ]
+            for index, one in zip(batch, placed, strict=True):
+                found[index] = self.compare(one.case, self._look(one, results), about=about)
         return found
+
+    def _batches(self, several: Sequence[Case]) -> Iterator[list[int]]:
+        """Which cases go into one request: one identity's, and not more than it holds."""
+        by_identity: dict[Identity | None, list[int]] = {}
+        for index, case in enumerate(several):
+            by_identity.setdefault(case.who, []).append(index)
+        for indices in by_identity.values():
+            batch: list[int] = []
+            used = 0
+            for index in indices:
+                length = len(several[index].memory)
+                if batch and (len(batch) == CASES_PER_PROGRAM or used + length > BYTES_PER_PROGRAM):
+                    yield batch
+                    batch, used = [], 0
+                batch.append(index)
+                used += length
+            yield batch
 
     # Many calls.
 

@@ -27,14 +27,22 @@ from harness.contract import (
     Null,
     OneOf,
     OnlyWith,
+    Privileged,
+    Process,
     ReadBack,
     SizeBounds,
     SizeField,
     Tail,
     UnknownBits,
     UnknownFlags,
+    ValueCheck,
 )
+from harness.identity import CALLER, Identity, Peer, may_look
 from harness.layout import Layout
+from vm.errors import InfraError
+
+#: No pid is higher (include/linux/threads.h:PID_MAX_LIMIT).
+MOST_PID = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,9 @@ class Call:
     hole: int | None = None
     null: bool = False  #: the pointer to the struct is NULL
     args: Mapping[int, int] = dataclasses.field(default_factory=dict)  #: registers, but the pointer
+    who: Identity | None = None  #: makes it; None: the caller as it is
+    #: A field that names a process: its value counts, whatever the memory has there.
+    peer: tuple[str, Peer] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,20 +147,60 @@ def _refusal(
             return number, check.writes_size and number == check.errno
         case Copy(errno=number):
             return (0 if _readable(call, 0, min(size, layout.size)) else number), False
-        case (
-            UnknownBits()
-            | AtMost()
-            | AtLeast()
-            | OneOf()
-            | OnlyWith()
-            | NotTogether()
-            | BothOrNeither()
-        ):
-            kept = held(contract, layout, call, size=size)
-            return (check.errno if wrong(check, layout, kept) else 0), False
+        case _:
+            return _judged(check, contract, layout, call, size), False
 
 
-def wrong(check: FieldCheck, layout: Layout, kept: bytes) -> bool:
+def _judged(
+    check: FieldCheck | Privileged, contract: Contract, layout: Layout, call: Call, size: int
+) -> int:
+    """The errno with which a check of what the call asks for refuses, or 0."""
+    match check:
+        case Process():
+            return _process(check, contract, layout, call, size)
+        case Privileged():
+            refused = _asked(check, contract, layout, call, size) and not _holds(check, call.who)
+        case _:
+            refused = wrong(check, layout, held(contract, layout, call, size=size))
+    return check.errno if refused else 0
+
+
+def _holds(check: Privileged, who: Identity | None) -> bool:
+    if who is None:
+        return check.caller_has
+    # What the caller lacks, nobody gets who comes from it; but in a namespace of its own.
+    has = check.caller_has or (who.namespace and check.namespaced)
+    return has and who.holds(check.capability, namespaced=check.namespaced)
+
+
+def _asked(check: Privileged, contract: Contract, layout: Layout, call: Call, size: int) -> bool:
+    """Whether the call is for what takes the capability."""
+    if check.field is not None:
+        value = layout.get(held(contract, layout, call, size=size), check.field)
+    elif check.arg is not None:
+        value = call.args.get(check.arg, 0) & ((1 << contract.flags(check.arg).width) - 1)
+    else:
+        return True
+    return value > check.above if check.above is not None else bool(value & check.bits)
+
+
+def _process(check: Process, contract: Contract, layout: Layout, call: Call, size: int) -> int:
+    """The errno for whom the field names, or 0."""
+    field = layout.field(check.field)
+    if call.peer is not None and call.peer[0] == check.field and field.offset < size:
+        if field.end > size:
+            raise InfraError(f"usize {size} cuts {check.field}: whose pid that is, nobody knows")
+        peer = call.peer[1]
+        if not peer.exists:
+            return check.none
+        return 0 if may_look(call.who or CALLER, peer, real=check.real) else check.denied
+    value = layout.get(held(contract, layout, call, size=size), check.field)
+    if 0 < value <= MOST_PID:
+        raise InfraError(f"{check.field} = {value}: whose pid that is, the model does not know")
+    return check.none if value else 0
+
+
+def wrong(check: ValueCheck, layout: Layout, kept: bytes) -> bool:
     """Whether a field of the kernel's copy is what ``check`` refuses."""
     value = layout.get(kept, check.field)
     match check:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 LAB = pytest.StashKey[Lab]()
 CONTRACT = pytest.StashKey[Contract]()
+FAMILY = pytest.StashKey[tuple[Contract, ...]]()
 INTERFACE = pytest.StashKey[Interface]()
 BATTERY_USED = pytest.StashKey[bool]()
 RESULTS = pytest.StashKey[list[TestResult]]()
@@ -109,14 +110,24 @@ def pytest_configure(config: pytest.Config) -> None:
             patches=tuple(option.patch),
             cpus=full_battery_cpus() if option.battery == "full" else 1,
         )
-        asked = interfaces.load(option.contract)
+        several = interfaces.family(option.contract)
     except HarnessError as exc:
         raise pytest.UsageError("\n".join(exc.lines())) from exc
     config.stash[LAB] = Lab(setup)
-    config.stash[CONTRACT] = asked
+    config.stash[FAMILY] = several
+    # Until the kernel's headers are there: which tests there are has to be known before.
+    config.stash[CONTRACT] = _expected(several, setup)
     config.stash[RESULTS] = []
     # `timeout` and CI runners end a run with SIGTERM: it must clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, _terminated)
+
+
+def _expected(several: tuple[Contract, ...], setup: Setup) -> Contract:
+    """The contract of the variant that is built; of a foreign kernel, the last one."""
+    if setup.kernel_tree or setup.bzimage or setup.local or setup.headers:
+        return several[-1]
+    named = (one for one in several if one.versions[-1].name.lower() == setup.variant)
+    return next(named, several[0])
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:
@@ -179,8 +190,15 @@ def level(request: pytest.FixtureRequest) -> Level:
 
 @pytest.fixture(scope="session")
 def contract(request: pytest.FixtureRequest) -> Contract:
-    """The contract under test: --contract's, or a module's own fixture of this name."""
-    return request.config.stash[CONTRACT]
+    """The contract under test: --contract's, or a module's own fixture of this name.
+
+    Where it has several versions, that of the kernel at hand.
+    """
+    stash = request.config.stash
+    several: tuple[Contract, ...] = stash[FAMILY]
+    found = interfaces.for_kernel(several, stash[LAB].compiler)
+    stash[CONTRACT] = found
+    return found
 
 
 @pytest.fixture

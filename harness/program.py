@@ -88,6 +88,26 @@ class Result:
 U64 = (1 << 64) - 1
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Who:
+    """What a process is, by numbers; see wire.h and harness/identity.py."""
+
+    effective: int = U64  #: mask of the capabilities that stay effective
+    permitted: int = U64  #: and of those that stay permitted
+    required: int = 0  #: and of those that it must have
+    uid: int | None = None  #: its uid and gid; None: as they are
+    namespace: bool = False  #: in a user namespace of its own
+    dumpable: bool = True
+    ended: bool = False  #: a peer that has ended and was waited for
+
+    def args(self) -> tuple[int, ...]:
+        """As an operation's arguments."""
+        flags = lib.WIRE_ID_NAMESPACE * self.namespace | lib.WIRE_ID_DUMPABLE * self.dumpable
+        flags |= lib.WIRE_ID_ENDED * self.ended
+        uid = lib.WIRE_SAME_ID if self.uid is None else self.uid
+        return (self.effective, self.permitted, self.required, uid, flags)
+
+
 def encode_op(
     *,
     kind: int,
@@ -157,6 +177,24 @@ class Program:
     def reset(self) -> ResultOf:
         """Fresh zero pages for both areas, whatever was mapped there."""
         return self._add(encode_op(kind=lib.WIRE_OP_RESET))
+
+    def store(
+        self, area: Area, offset: int, value: Argument, *, width: int, plus: int = 0
+    ) -> ResultOf:
+        """``value + plus`` goes to an area, in ``width`` bytes."""
+        args = (Address(area, offset), value, width, plus & U64)
+        return self._add(encode_op(kind=lib.WIRE_OP_STORE, args=args))
+
+    def peer(self, who: Who) -> ResultOf:
+        """Another process, which ends with the program; the result is its pid."""
+        return self._add(encode_op(kind=lib.WIRE_OP_PEER, args=who.args()))
+
+    def become(self, who: Who) -> ResultOf:
+        """What follows is done by a child, as somebody else; once in a program.
+
+        RefusedError with the errno when the caller may not become that.
+        """
+        return self._add(encode_op(kind=lib.WIRE_OP_BECOME, args=who.args()))
 
     def syscall(
         self,

@@ -8,6 +8,7 @@ import dataclasses
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from harness import outside, stall, wire
@@ -307,6 +308,15 @@ class Target:
     def read_file(self, path: str) -> bytes:
         """A file of the target, 256 KiB at most."""
         return self.ask(lib.WIRE_T_READ, path.encode(), until=lib.WIRE_T_DATA).payload
+
+    @cached_property
+    def capabilities(self) -> int:
+        """Mask of the capabilities that callers hold, and can use: the agent's own."""
+        for line in self.read_file("/proc/self/status").decode().splitlines():
+            name, _, value = line.partition(":")
+            if name == "CapEff":
+                return int(value, 16)
+        return 0
 
     def write_file(self, path: str, data: bytes) -> None:
         """Write to a file of the target that exists, such as a sysctl."""

@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
@@ -343,8 +344,29 @@ static uint32_t check_op(const struct wire_op *op, uint32_t index, uint32_t data
 		return inside(op, op->arg[1]) ? 0 : WIRE_E_RANGE;
 	case WIRE_OP_RESET:
 		return 0;
+	case WIRE_OP_STORE:
+		if (op->arg_kind[1] > WIRE_A_RESULT || !op->arg[2] || op->arg[2] > 8)
+			return WIRE_E_SHAPE;
+		for (i = 2; i < 6; i++)
+			if (op->arg_kind[i] != WIRE_A_LITERAL)
+				return WIRE_E_SHAPE;
+		if (op->arg_kind[1] == WIRE_A_RESULT && op->arg[1] >= index)
+			return WIRE_E_RANGE;
+		return inside(op, op->arg[2]) ? 0 : WIRE_E_RANGE;
+	case WIRE_OP_PEER:
+	case WIRE_OP_BECOME:
+		for (i = 0; i < 6; i++)
+			if (op->arg_kind[i] != WIRE_A_LITERAL)
+				return WIRE_E_SHAPE;
+		return 0;
 	}
 	return WIRE_E_SHAPE;
+}
+
+/* An op that a sweep's or a race's call may have before or behind it. */
+static bool in_a_loop(const struct wire_op *op)
+{
+	return op->kind < WIRE_OP_RESET;
 }
 
 /* What a store of up to eight bytes goes through, wherever they lie. */
@@ -375,6 +397,146 @@ static bool resolve(const struct wire_op *op, const struct wire_result *results,
 		}
 	}
 	return true;
+}
+
+/* Who makes a call: a child takes another identity, and peers are there to be named. */
+
+#ifdef SYS_setresuid32
+#define SET_GROUPS SYS_setgroups32
+#define SET_GID SYS_setresgid32
+#define SET_UID SYS_setresuid32
+#else
+#define SET_GROUPS SYS_setgroups
+#define SET_GID SYS_setresgid
+#define SET_UID SYS_setresuid
+#endif
+
+static struct {
+	pid_t pid[WIRE_MAX_PEERS];
+	uint32_t count;
+} peers;
+
+/* A child of a program's, which ends with it. */
+static bool forked;
+
+/* Zero, or the errno.  By system calls: libc's setresuid() is about all threads. */
+static int take_identity(const struct wire_op *op)
+{
+	const uint64_t effective = op->arg[0], permitted = op->arg[1], required = op->arg[2];
+	const uint32_t id = op->arg[3], flags = op->arg[4];
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[2];
+	int i;
+
+	if (id != WIRE_SAME_ID &&
+	    (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || syscall(SET_GROUPS, 0, NULL) ||
+	     syscall(SET_GID, id, id, id) || syscall(SET_UID, id, id, id)))
+		return errno;
+	if (syscall(SYS_capget, &head, caps))
+		return errno;
+	for (i = 0; i < 2; i++) {
+		caps[i].permitted &= permitted >> 32 * i;
+		caps[i].effective = caps[i].permitted & effective >> 32 * i;
+		caps[i].inheritable = 0;
+		if ((uint32_t)(required >> 32 * i) & ~caps[i].permitted)
+			return EPERM;
+	}
+	if (syscall(SYS_capset, &head, caps))
+		return errno;
+	if (flags & WIRE_ID_NAMESPACE && syscall(SYS_unshare, CLONE_NEWUSER))
+		return errno;
+	/* Another uid, or fewer capabilities, and the kernel has changed that by itself. */
+	if (prctl(PR_SET_DUMPABLE, !!(flags & WIRE_ID_DUMPABLE), 0, 0, 0))
+		return errno;
+	return 0;
+}
+
+/* A process that says what came of its identity, and then waits for its end. */
+static void be_peer(const struct wire_op *op, pid_t parent, int fd)
+{
+	unsigned char error = take_identity(op);
+	sigset_t none;
+
+	signal(SIGALRM, SIG_IGN);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
+	if (write(fd, &error, 1) != 1 || op->arg[4] & WIRE_ID_ENDED)
+		_exit(0);
+	sigemptyset(&none);
+	for (;;)
+		sigsuspend(&none);
+}
+
+/* Its pid, or the errno negated. */
+static int64_t make_peer(const struct wire_op *op)
+{
+	unsigned char error = ECHILD;
+	pid_t parent = getpid();
+	int ends[2];
+	pid_t pid;
+
+	if (peers.count == WIRE_MAX_PEERS)
+		return -EAGAIN;
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (!pid)
+		be_peer(op, parent, ends[1]);
+	close(ends[1]);
+	if (pid < 0) {
+		error = errno;
+	} else {
+		while (read(ends[0], &error, 1) < 0 && errno == EINTR)
+			;
+		peers.pid[peers.count++] = pid;
+	}
+	close(ends[0]);
+	if (pid > 0 && (op->arg[4] & WIRE_ID_ENDED || error)) {
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		peers.count--;
+	}
+	return error ? -(int64_t)error : pid;
+}
+
+static void end_peers(void)
+{
+	while (peers.count) {
+		pid_t pid = peers.pid[--peers.count];
+
+		kill(pid, SIGKILL);
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+}
+
+/*
+ * The child goes on with the program, and answers; it gets zero.  We get what
+ * was wrong with it, as an errno, or -1 when it has answered.
+ */
+static int become(const struct wire_op *op)
+{
+	int status = 0, error;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return errno;
+	if (!pid) {
+		forked = true;
+		peers.count = 0;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		error = take_identity(op);
+		if (error)
+			_exit(error);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);	/* a change of identity has undone it */
+		return 0;
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (!WIFEXITED(status))
+		return ECHILD;
+	return WEXITSTATUS(status) ? WEXITSTATUS(status) : -1;
 }
 
 static void run_op(struct run *run, const struct wire_op *op, struct wire_result *result)
@@ -420,6 +582,17 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 	case WIRE_OP_RESET:
 		reset_area(arena);
 		reset_area(scratch);
+		break;
+	case WIRE_OP_STORE:
+		if (!resolve(op, run->results, args)) {
+			result->flags = WIRE_R_SKIPPED;
+			break;
+		}
+		args[1] += op->arg[3];
+		memcpy((void *)(uintptr_t)args[0], &args[1], op->arg[2]);
+		break;
+	case WIRE_OP_PEER:
+		result->ret = make_peer(op);
 		break;
 	}
 	fault_target = outer;
@@ -620,6 +793,7 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 	static struct stream reply, whole;
 	struct wire_program program;
 	struct run run = { .ops = ops, .results = results, .reply = &reply };
+	uint32_t become_op = UINT32_MAX;
 	size_t head;
 	uint32_t i;
 	int error;
@@ -646,6 +820,16 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 			return;
 		}
 	}
+	for (i = 0; i < program.ops; i++) {
+		/* A child has no thread that could resolve its faults, and no children. */
+		if (ops[i].kind != WIRE_OP_BECOME)
+			continue;
+		if (stalls->left || become_op < program.ops) {
+			refuse(re, WIRE_E_SHAPE, i);
+			return;
+		}
+		become_op = i;
+	}
 	for (i = 0; i < stalls->left; i++) {
 		uint32_t op = stalls->next[i].op;
 
@@ -668,6 +852,15 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 	for (i = 0; i < program.ops; i++) {
 		int before = alarms;
 
+		if (i == become_op) {
+			memset(&results[i], 0, sizeof(results[i]));
+			error = become(&ops[i]);
+			if (error > 0)
+				refuse(re, WIRE_E_SYSTEM, error);
+			if (error)
+				return;
+			continue;
+		}
 		if (program.deadline_ms)
 			arm(program.deadline_ms);
 		error = run_op_stalled(&run, i, stalls);
@@ -696,6 +889,9 @@ static void do_program(const struct wire_header *re, const unsigned char *payloa
 	struct stalls none = { 0 };
 
 	run_program(re, payload, re->length, &none);
+	end_peers();
+	if (forked)
+		_exit(0);
 }
 
 static void do_stall(const struct wire_header *re, const unsigned char *payload)
@@ -728,6 +924,9 @@ static void do_stall(const struct wire_header *re, const unsigned char *payload)
 	stalls = (struct stalls){ .next = list, .left = head.stalls, .data = payload + listed };
 	whole = listed + head.data_length;
 	run_program(re, payload + whole, re->length - whole, &stalls);
+	end_peers();
+	if (forked)
+		_exit(0);
 }
 
 /* Sweeps. */
@@ -1369,7 +1568,7 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 		/* An op before the call has no result to use. */
 		code = check_op(&w->ops[i], i < w->s.before ? 0 : i - w->s.before + 1,
 				w->s.data_length);
-		if (!code && w->ops[i].kind == WIRE_OP_RESET)
+		if (!code && !in_a_loop(&w->ops[i]))
 			code = WIRE_E_SHAPE;
 		if (code)
 			goto refused;
@@ -1561,7 +1760,7 @@ static uint32_t check_race(const struct wire_race *r, const struct wire_op *ops)
 		code = WIRE_E_RANGE;
 	for (i = 0; !code && i < r->after; i++) {
 		code = check_op(&ops[i], i + 1, 0);
-		if (!code && ops[i].kind == WIRE_OP_RESET)
+		if (!code && !in_a_loop(&ops[i]))
 			code = WIRE_E_SHAPE;
 	}
 	return code;

@@ -122,6 +122,22 @@ struct wire_gone {
 #define WIRE_OP_READ 3		/* arg[0]: where, arg[1]: bytes; into the reply */
 #define WIRE_OP_FILL 4		/* arg[0]: where, arg[1]: bytes, arg[2]: value */
 #define WIRE_OP_RESET 5		/* arena and scratch: fresh zero pages, all RW */
+/* The rest in programs only. */
+#define WIRE_OP_STORE 6		/* arg[0]: where, arg[1] + arg[3]: value, arg[2]: bytes */
+#define WIRE_OP_PEER 7		/* another process; its pid.  It ends with the program */
+#define WIRE_OP_BECOME 8	/* what follows is done by a child of that identity */
+
+/*
+ * Who WIRE_OP_PEER's process is, and WIRE_OP_BECOME's: arg[0] is the mask of the
+ * capabilities that stay effective, arg[1] of those that stay permitted,
+ * arg[2] of those of them that it must have; arg[3] is the uid and gid that it
+ * takes, or WIRE_SAME_ID; arg[4] are WIRE_ID_*.
+ */
+#define WIRE_SAME_ID 0xffffffff
+#define WIRE_ID_NAMESPACE 1	/* in a user namespace of its own, without a map */
+#define WIRE_ID_DUMPABLE 2	/* for others of its user to look at */
+#define WIRE_ID_ENDED 4		/* a peer that has ended and was waited for */
+#define WIRE_MAX_PEERS 16
 
 /* How a WIRE_OP_SYSCALL enters the kernel. */
 #define WIRE_ENTRY_NATIVE 0	/* syscall as m64 and mx32, int 0x80 as m32 */

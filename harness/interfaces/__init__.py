@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
+from harness import layout as layouts
+from harness.abi import ABIS
 from harness.contract import Contract
+from harness.layout import Compiler
 from vm.errors import HarnessError, UserError
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +29,15 @@ def load(named: str) -> Contract:
     Either defines CONTRACT.  Raises UserError that says what is wrong, and in
     which line of the file.
     """
+    return family(named)[0]
+
+
+def family(named: str) -> tuple[Contract, ...]:
+    """The same, and behind it the contracts of each version, if it defines CONTRACTS.
+
+    Those are one interface as it grew: which of them a kernel has to keep is
+    told by the size of its struct.  Raises UserError as load() does.
+    """
     path = Path(named).expanduser()
     if not named.endswith(".py"):
         path = HERE / f"{named}.py"
@@ -37,6 +51,7 @@ def load(named: str) -> Contract:
     assert spec is not None  # it is given a path that ends in .py
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass looks itself up there
     try:
         spec.loader.exec_module(module)
     except HarnessError as exc:
@@ -46,7 +61,37 @@ def load(named: str) -> Contract:
     found = getattr(module, "CONTRACT", None)
     if not isinstance(found, Contract):
         raise UserError(f"{path}: defines no CONTRACT", hint="see docs/contract.md")
-    return found
+    versions = getattr(module, "CONTRACTS", ())
+    if not all(isinstance(one, Contract) and one.name == found.name for one in versions):
+        raise UserError(f"{path}: CONTRACTS has something else than versions of {found.name}")
+    return (found, *versions)
+
+
+def of_size(several: Sequence[Contract], ksize: int) -> Contract:
+    """Of several versions the one for a kernel whose struct has ``ksize`` bytes.
+
+    That of the last version that is not longer: what a kernel has beyond it no
+    contract here says, and `Contract.version_of` refuses.
+    """
+    known = [one for one in several if one.versions[-1].size <= ksize]
+    return max(known or several[:1], key=lambda one: one.versions[-1].size)
+
+
+def for_kernel(several: Sequence[Contract], compiler: Compiler) -> Contract:
+    """Of several versions the one for the kernel whose headers the compiler has.
+
+    Raises BuildError when these do not have the struct.
+    """
+    first = several[0]
+    if len(several) == 1:
+        return first
+    found = layouts.constants(
+        compiler,
+        ABIS[0],
+        includes=(first.header,),
+        expressions={"ksize": f"sizeof(struct {first.struct})"},
+    )
+    return of_size(several, found["ksize"])
 
 
 def _line(exc: BaseException, path: Path) -> int:

@@ -49,6 +49,7 @@ from harness.contract import (
     Value,
 )
 from harness.findings import Mismatch
+from harness.identity import CALLER, Identity
 from harness.interface import Interface
 from harness.layout import Layout
 from harness.program import AREA_BYTES, U64
@@ -131,6 +132,28 @@ class SizeCheck:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Becoming:
+    """Who makes the call."""
+
+    name: str
+    args: str  #: of become(), as C
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Named:
+    """A process whose pid is put into the struct."""
+
+    name: str
+    field: str
+    offset: int
+    width: int  #: bytes
+    forked: bool  #: it is not the one that makes the call
+    ended: bool
+    who: str  #: the arguments of become() in it, as C
+    plus: str  #: what is added to the pid, as C
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
     """What the template fills in."""
 
@@ -155,6 +178,8 @@ class Facts:
     low: bool  #: memory must lie below 4 GiB
     protect: str | None
     poison: bool
+    who: Becoming | None
+    peer: Named | None
     entry: Entry | None
     call: tuple[str, ...]
     errno: str  #: "0": the call is accepted
@@ -476,6 +501,37 @@ def _poison(interface: Interface, case: Case, allowed: model.Outcome) -> bool:
     )
 
 
+def _become_args(interface: Interface, who: Identity) -> str:
+    """The arguments of the program's become()."""
+    one = who.who(interface.capability)
+    sets = (f"{mask:#x}ULL" for mask in (one.effective, one.permitted, one.required))
+    uid = -1 if one.uid is None else one.uid
+    return ", ".join((str(uid), *sets, str(int(one.namespace)), str(int(one.dumpable))))
+
+
+def _becoming(interface: Interface, case: Case) -> Becoming | None:
+    if case.who is None:
+        return None
+    return Becoming(name=_comment(case.who.name), args=_become_args(interface, case.who))
+
+
+def _named(interface: Interface, case: Case) -> Named | None:
+    if case.peer is None:
+        return None
+    name, peer = case.peer
+    field = interface.layout.field(name)
+    return Named(
+        name=_comment(peer.name),
+        field=name,
+        offset=field.offset,
+        width=field.size,
+        forked=peer.identity is not None,
+        ended=peer.ended,
+        who=_become_args(interface, peer.identity or CALLER),
+        plus=f" + {peer.plus:#x}ULL" if peer.plus else "",
+    )
+
+
 def _size_check(
     interface: Interface, case: Case, present: bytes, allowed: model.Outcome
 ) -> SizeCheck | None:
@@ -591,7 +647,8 @@ def render(
         arrays.append(_array("given", present, interface, note))
     held = None
     if isinstance(contract.effect, ReadBack) and allowed.held is not None:
-        held = _array("held", allowed.held, interface, "What read(2) has to give then")
+        name_of_held = "held_but_for_the_pid" if case.peer else "held"
+        held = _array(name_of_held, allowed.held, interface, "What read(2) has to give then")
 
     look = memory and case.protection is not Protection.NONE
     size = _size_check(interface, case, present, allowed) if look else None
@@ -624,6 +681,8 @@ def render(
         low=call.low,
         protect=case.protection.value if memory and case.protection is not READ_WRITE else None,
         poison=_poison(interface, case, allowed),
+        who=_becoming(interface, case),
+        peer=_named(interface, case),
         entry=entry,
         call=_call_lines(entry.name if entry else "syscall", number_name, tuple(call.args())),
         errno=_errno(allowed.errno),

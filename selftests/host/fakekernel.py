@@ -97,6 +97,7 @@ class Called:
     arch: int  #: AUDIT_ARCH_*
     args: tuple[int, ...]
     ident: int = 0  #: seccomp's own
+    pid: int = 0  #: who makes it: the caller, or a child of its
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +122,7 @@ class FakeKernel:
         self.target = target
         self.abi = abi
         self.process = hosttarget.look_up(target, abi)
+        self.pid = self.process.pid  #: of who makes the call that is answered
         self.answer: Answer = lambda call: -errno.ENOSYS
         self.calls = 0
         self.broken: BaseException | None = None
@@ -145,7 +147,7 @@ class FakeKernel:
     def _transfer(self, call: str, address: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
         ours = struct.pack("=QQ", ctypes.addressof(buffer), len(buffer))
         theirs = struct.pack("=QQ", address, len(buffer))
-        done: int = getattr(LIBC, call)(self.process.pid, ours, 1, theirs, 1, 0)
+        done: int = getattr(LIBC, call)(self.pid, ours, 1, theirs, 1, 0)
         return max(0, done)
 
     def read(self, address: int, length: int) -> bytes:
@@ -177,10 +179,11 @@ class FakeKernel:
                 fcntl.ioctl(self._listener, NOTIF_RECV, raw)
             except OSError:
                 return  # the caller is gone
-            ident, _, _, nr, arch, _, *args = NOTIF.unpack(raw)
+            ident, self.pid, _, nr, arch, _, *args = NOTIF.unpack(raw)
             self.calls += 1
+            called = Called(number=nr, arch=arch, args=tuple(args), ident=ident, pid=self.pid)
             try:
-                result = self.answer(Called(number=nr, arch=arch, args=tuple(args), ident=ident))
+                result = self.answer(called)
             except BaseException as exc:  # close() raises it
                 self.broken = exc
                 result = -errno.EIO

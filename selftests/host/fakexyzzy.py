@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fakekernel import NUMBER, Called, Descriptor, FakeKernel
 
-from harness.contract import Contract, Version
+from harness.contract import Contract, Privileged, Process, Version
 from harness.interfaces import xyzzy
 
 VER0 = 24
@@ -58,15 +58,78 @@ FAULTS = {
     "size-of-24": "the record's size field is ksize",
 }
 
+#: The same, of who may.
+PRIVILEGE = {
+    "capability-unchecked": "the upper half of param_2 is anybody's",
+    "root-suffices": "uid 0 is enough for it, with or without the capability",
+    "root-alone": "only uid 0 gets it, with or without the capability",
+    "wrong-capability": "it takes CAP_CHOWN",
+    "namespace-suffices": "the capability in a user namespace of one's own is enough",
+    "permitted-suffices": "the capability need not be effective",
+    "privilege-late": "the highest value that is free takes the capability too",
+    "privilege-early": "EPERM comes before an unknown bit's EINVAL",
+    "look-unchecked": "param_4 may be anybody's pid",
+    "look-by-uid": "any process of the same uid will do",
+    "look-forbidden": "root may not look either",
+    "pid-cut": "param_4 is cut to 32 bits",
+    "nobody-eperm": "a pid that nobody has is EPERM",
+    "gone-accepted": "a pid that nobody has is taken",
+}
+FAULTS |= PRIVILEGE
 
-#: The struct as a newer kernel has it, with one more member.
+#: The contract's capability, among those that root in a container has; and linux/capability.h.
+CAPABILITY = "CAP_NET_RAW"
+NUMBERS = {"CAP_CHOWN": 0, CAPABILITY: 13, "CAP_SYS_PTRACE": 19, "CAP_SYS_RESOURCE": 24}
+#: What is free of param_2.
+FREE = (1 << 63) - 1
+
+
+#: The struct as a newer kernel has it: with a process to name, and a privilege.
 NEWER = dataclasses.replace(
     xyzzy.CONTRACT,
-    versions=(*xyzzy.CONTRACT.versions, Version(name="VER1", size=32)),
-    declaration=xyzzy.CONTRACT.declaration.replace(
-        "param_3;", "param_3;\n            __aligned_u64 param_4;"
+    versions=(xyzzy.CONTRACT.versions[0], Version(name="VER1", size=32)),
+    declaration=xyzzy.CONTRACTS[1].declaration,
+    checks=(
+        *(check for check in xyzzy.CONTRACT.checks if not isinstance(check, (Privileged, Process))),
+        Privileged(field="param_2", above=FREE, capability=CAPABILITY),
+        Process(field="param_4"),
     ),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Credentials:
+    """What /proc tells of a process."""
+
+    uid: int
+    effective: int
+    permitted: int
+    namespace: str
+    dumpable: bool
+
+    def has(self, capability: str, *, permitted: bool = False) -> bool:
+        """Whether it has the capability, in whatever namespace."""
+        mask = self.permitted if permitted else self.effective
+        return bool(mask >> NUMBERS[capability] & 1)
+
+
+def credentials(pid: int) -> Credentials | None:
+    """None when there is no such process."""
+    where = Path("/proc") / str(pid)
+    try:
+        lines = (where / "status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        uid = int(status["Uid"].split()[1])
+        return Credentials(
+            uid=uid,
+            effective=int(status["CapEff"], 16),
+            permitted=int(status["CapPrm"], 16),
+            namespace=str((where / "ns" / "user").readlink()),
+            # Who may not be looked at has files that are root's (proc(5)).
+            dumpable=(where / "status").stat().st_uid == uid,
+        )
+    except FileNotFoundError:
+        return None
 
 
 def headers(where: Path, contract: Contract) -> Path:
@@ -99,6 +162,8 @@ class FakeXyzzy:
     kernel: FakeKernel
     fault: str = ""
     ksize: int = 24
+    capability: str = ""  #: for the upper half of param_2; empty: it is anybody's
+    names: bool = False  #: param_4 is a pid; otherwise it may be anything
 
     def __post_init__(self) -> None:
         assert not self.fault or self.fault in FAULTS
@@ -121,7 +186,50 @@ class FakeXyzzy:
         if number:
             self._write_back(pointer, number)
             return -number
-        return self._accept(pointer, size, flags)
+        return self._accept(pointer, size, flags, call.pid)
+
+    def _privileged(self, pid: int) -> bool:
+        """capable(), as the kernel has it or not."""
+        mine, first = credentials(pid), credentials(os.getpid())
+        assert mine is not None
+        assert first is not None
+        if self.has("capability-unchecked"):
+            return True
+        if self.has("root-suffices") and not mine.uid:
+            return True
+        if self.has("root-alone"):
+            return not mine.uid
+        wanted = "CAP_CHOWN" if self.has("wrong-capability") else self.capability
+        here = mine.namespace == first.namespace or self.has("namespace-suffices")
+        return here and mine.has(wanted, permitted=self.has("permitted-suffices"))
+
+    def _names(self, data: bytes, pid: int) -> int:
+        """For whom param_4 names: the errno, or 0."""
+        named = int.from_bytes(data[24:32], "little")
+        if self.has("pid-cut"):
+            named &= 0xFFFF_FFFF
+        if not named or not self.names:
+            return 0
+        mine, other = credentials(pid), credentials(named)
+        assert mine is not None
+        if other is None:
+            if self.has("gone-accepted"):
+                return 0
+            return errno.EPERM if self.has("nobody-eperm") else errno.ESRCH
+        return 0 if named == pid or self._may_look(mine, other) else errno.EPERM
+
+    def _may_look(self, mine: Credentials, other: Credentials) -> bool:
+        """ptrace(2), "Ptrace access mode checking", steps 3 to 6."""
+        if self.has("look-unchecked"):
+            return True
+        if mine.has("CAP_SYS_PTRACE") and mine.namespace == other.namespace:
+            return not self.has("look-forbidden")
+        if mine.uid != other.uid:
+            return False
+        if self.has("look-by-uid"):
+            return True
+        covered = not other.permitted & ~mine.permitted
+        return other.dumpable and covered and mine.namespace == other.namespace
 
     def _flags(self, flags: int) -> int:
         known = CLOEXEC | NONBLOCK | (1 << 7 if self.has("bit-let-through") else 0)
@@ -161,7 +269,7 @@ class FakeXyzzy:
         if self.has("writes-behind"):
             self.kernel.write(pointer + 128, b"\xee")
 
-    def _accept(self, pointer: int, size: int, flags: int) -> int | Descriptor:
+    def _accept(self, pointer: int, size: int, flags: int, pid: int) -> int | Descriptor:
         count = self.ksize if self.has("copies-ksize") else min(size, self.ksize)
         data = self.kernel.read(pointer, count)
         if len(data) < count:
@@ -174,9 +282,16 @@ class FakeXyzzy:
         known = 3 | (1 << 31 if self.has("p1-bit-31") else 0)
         wrong = param_1 & ~known and not self.has("p1-unchecked")
         late = int.from_bytes(data[16:24], "little") > SECOND and not self.has("delay-unbounded")
+        reserved = int.from_bytes(data[8:16], "little") > FREE - self.has("privilege-late")
+        refused = reserved and self.capability and not self._privileged(pid)
+        if refused and self.has("privilege-early"):
+            return -errno.EPERM
         if wrong or late:
             self._write_back(pointer, errno.EINVAL)
             return -errno.EINVAL
+        number = errno.EPERM if refused else self._names(data, pid)
+        if number:
+            return -number
         if self.has("write-back-always"):
             self.kernel.write(pointer, self.ksize.to_bytes(4, "little"))
         if self.has("writes-before"):

@@ -178,7 +178,13 @@ class CallerRules:
                 if arg_kind == lib.WIRE_A_RESULT and arg >= index:
                     return RANGE
             return 0
-        if kind in (lib.WIRE_OP_READ, lib.WIRE_OP_FILL):
+        if kind in (lib.WIRE_OP_PEER, lib.WIRE_OP_BECOME):
+            return SHAPE if any(kinds) else 0
+        if kind == lib.WIRE_OP_STORE:
+            if _is_no_store(args, kinds, index):
+                return _is_no_store(args, kinds, index)
+            length = args[2]
+        elif kind in (lib.WIRE_OP_READ, lib.WIRE_OP_FILL):
             length = args[1]
         elif kind == lib.WIRE_OP_RESET:
             return 0
@@ -190,6 +196,8 @@ class CallerRules:
     def _harmless(self, op: tuple[int, ...]) -> None:
         if op[0] == lib.WIRE_OP_SYSCALL and op[2] not in (NO_SUCH_CALL, HARMLESS):
             raise UnsafeError
+        if op[0] in (lib.WIRE_OP_PEER, lib.WIRE_OP_BECOME):
+            raise UnsafeError  # valid: a child for each
 
     def _program(self, payload: bytes) -> Expected:
         if len(payload) < 16:
@@ -203,6 +211,9 @@ class CallerRules:
             code = self._check_op(op, index, data_length)
             if code:
                 return refused(code, index)
+        becoming = [index for index, op in enumerate(ops) if op[0] == lib.WIRE_OP_BECOME]
+        if len(becoming) > 1:
+            return refused(SHAPE, becoming[1])
         shown = 0
         for index, op in enumerate(ops):
             self._harmless(op)
@@ -242,7 +253,7 @@ class CallerRules:
         if at > AREA - 8 or poke_offset > AREA - 8:
             return refused(RANGE, 0)
         for index, op in enumerate(OP.iter_unpack(payload[start:])):
-            code = self._check_op(op, index + 1, 0) or SHAPE * (op[0] == lib.WIRE_OP_RESET)
+            code = self._check_op(op, index + 1, 0) or SHAPE * (op[0] >= lib.WIRE_OP_RESET)
             if code:
                 return refused(code, 0)
         raise UnsafeError  # valid: a second thread spins for each, which takes its time
@@ -315,7 +326,7 @@ class CallerRules:
         for index, op in enumerate(OP.iter_unpack(payload[middle:stop])):
             results = max(0, index - head.before + 1)
             code = self._check_op(op, results, head.data_length)
-            if not code and op[0] == lib.WIRE_OP_RESET:
+            if not code and op[0] >= lib.WIRE_OP_RESET:
                 code = SHAPE
             if code:
                 return refused(code, index)
@@ -372,7 +383,7 @@ class CallerRules:
             yield kind, self.channel, bytes(payload)
 
     def _op(self, rng: random.Random, index: int, data_length: int) -> bytes:
-        kind = rng.choices((1, 2, 3, 4, 5), (5, 2, 3, 2, 0.2))[0]
+        kind = rng.choices((1, 2, 3, 4, 5, 6, 7, 8), (5, 2, 3, 2, 0.2, 1, 0.1, 0.1))[0]
         area = rng.choice((1, 2))
         args, kinds = [0] * 6, [0] * 6
         offset = length = 0
@@ -384,7 +395,11 @@ class CallerRules:
                 args[one] = rng.randrange(index) if kinds[one] == 3 else rng.choice(INTERESTING)
         else:
             args[:2] = rng.choice((0, 8, 4096, AREA - 64)), rng.choice((0, 1, 24, 64))
-            kinds[0] = area
+            kinds[0] = area if kind < lib.WIRE_OP_PEER else 0
+            if kind == lib.WIRE_OP_STORE:
+                kinds[1] = rng.choice((0, 1, 2, 3 * bool(index)))
+                args[1] = rng.randrange(index) if kinds[1] == 3 else rng.choice(INTERESTING)
+                args[2] = rng.choice((1, 2, 4, 8))
             if kind == lib.WIRE_OP_WRITE and data_length:
                 offset = rng.randrange(data_length)
                 length = min(rng.randrange(data_length - offset + 1), 64)
@@ -459,6 +474,12 @@ class CallerRules:
         call = OP.pack(1, 0, HARMLESS, *[0] * 6, *[0] * 6, 0, 0)
         tail = OUTSIDE_TAIL.pack(rng.choice((0, 1, 2)), FILTER_BYTES * rng.randrange(3), 0, 0)
         return lib.WIRE_T_OUTSIDE, call + tail + rng.randbytes(rng.randrange(30)), [8]
+
+
+def _is_no_store(args: tuple[int, ...], kinds: tuple[int, ...], index: int) -> int:
+    if kinds[1] > lib.WIRE_A_RESULT or not 0 < args[2] <= 8 or any(kinds[2:]):
+        return SHAPE
+    return RANGE if kinds[1] == lib.WIRE_A_RESULT and args[1] >= index else 0
 
 
 def _too_long(answer: Expected) -> bool:

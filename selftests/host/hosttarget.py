@@ -30,7 +30,7 @@ CALLS = {
     name: f"__NR_{name}"
     for name in (
         *("close", "clock_nanosleep", "dup", "exit_group", "fcntl", "getpid", "getppid"),
-        *("kill", "lseek", "memfd_create", "mmap", "nanosleep", "pipe2", "poll", "prctl"),
+        *("kill", "lseek", "memfd_create", "mmap", "nanosleep", "openat", "pipe2", "poll", "prctl"),
         *("clone3", "pwrite64", "read", "sched_setattr", "seccomp", "waitid", "write"),
     )
 }

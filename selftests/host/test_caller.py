@@ -31,7 +31,17 @@ from harness.abi import ABI, ABIS, abi
 from harness.caller import build
 from harness.caller.build import Programs
 from harness.channel import CallerGoneError, RefusedError
-from harness.program import AREA_BYTES, ARENA, SCRATCH, Area, Entry, Program, Result, at
+from harness.program import (
+    AREA_BYTES,
+    ARENA,
+    SCRATCH,
+    Area,
+    Entry,
+    Program,
+    Result,
+    Who,
+    at,
+)
 from harness.target import Executed, Target
 from harness.wire import lib
 from vm import proc
@@ -233,6 +243,142 @@ def test_an_answer_that_would_be_too_long_is_refused(local: Target, here: ABI) -
         program.read(ARENA, 0, AREA_BYTES)
     with pytest.raises(RefusedError, match=r"PROGRAM: refused: LENGTH \(3\)"):
         run(local, here, program)
+
+
+def status_of(results: list[Result], index: int) -> dict[str, str]:
+    """A /proc/PID/status that a program read."""
+    text = results[index].data.rstrip(b"\0").decode()
+    return {
+        name: value.strip() for name, _, value in (ln.partition(":") for ln in text.splitlines())
+    }
+
+
+def look_at_oneself(here: ABI, program: Program) -> int:
+    """Have a program read its own status; the index of the result."""
+    nr = hosttarget.numbers(here)
+    program.reset()
+    program.write(ARENA, 0, b"/proc/self/status\0")
+    at_cwd = (1 << 64) - 100
+    file = program.syscall(nr["openat"], at_cwd, at(ARENA), 0, 0)
+    program.syscall(nr["read"], file, at(SCRATCH), 4096)
+    return program.read(SCRATCH, 0, 4096).index
+
+
+def test_a_child_takes_an_identity(local: Target, here: ABI) -> None:
+    """And answers; the caller stays who it is."""
+    nr = hosttarget.numbers(here)
+    mine = pid_of(local, here)
+    capability = 1 << 5  # CAP_KILL
+    plain = Program()
+    before = look_at_oneself(here, plain)
+    held = int(status_of(run(local, here, plain), before)["CapEff"], 16)
+    for who, wanted in (
+        (Who(), held),
+        (Who(effective=U64 & ~capability), held & ~capability),
+        (Who(effective=U64 & ~capability, permitted=U64 & ~capability), held & ~capability),
+        (Who(effective=0, permitted=0, uid=65534), 0),
+    ):
+        program = Program()
+        earlier = program.syscall(nr["getppid"])
+        program.become(who)
+        child = program.syscall(nr["getpid"])
+        parent = program.syscall(nr["getppid"])
+        shown = look_at_oneself(here, program)
+        try:
+            results = run(local, here, program)
+        except RefusedError as exc:
+            if exc.errno != errno.EPERM or not os.geteuid():
+                raise
+            continue  # who is not root becomes nobody else
+        assert results[child.index].ret != mine
+        assert results[parent.index].ret == mine
+        assert results[earlier.index].ret not in (mine, results[child.index].ret)
+        status = status_of(results, shown)
+        assert int(status["CapEff"], 16) == wanted
+        assert int(status["CapPrm"], 16) == held & who.permitted
+        if who.uid is not None:
+            assert status["Uid"].split() == status["Gid"].split() == [str(who.uid)] * 4
+            assert not status["Groups"]
+    assert pid_of(local, here) == mine
+    again = Program()
+    after = look_at_oneself(here, again)
+    assert int(status_of(run(local, here, again), after)["CapEff"], 16) == held
+
+
+def test_what_an_identity_cannot_have_is_refused(local: Target, here: ABI) -> None:
+    """With the errno; nothing of the program behind it is done."""
+    missing = 1 << 63  # no capability has that number
+    program = Program()
+    program.reset()
+    program.become(Who(required=missing))
+    program.write(ARENA, 0, b"changed")
+    with pytest.raises(RefusedError) as caught:
+        run(local, here, program)
+    assert caught.value.errno == errno.EPERM
+    look = Program()
+    look.read(ARENA, 0, 7)
+    assert run(local, here, look)[0].data == bytes(7)
+
+
+def test_a_child_that_dies_is_not_the_caller_s_death(local: Target, here: ABI) -> None:
+    mine = pid_of(local, here)
+    program = Program()
+    program.become(Who())
+    program.syscall(hosttarget.numbers(here)["exit_group"], 9)
+    with pytest.raises(RefusedError, match="Bad file descriptor"):  # errno 9
+        run(local, here, program)
+    assert pid_of(local, here) == mine
+
+
+def test_one_identity_to_a_program(local: Target, here: ABI) -> None:
+    program = Program()
+    program.become(Who())
+    program.become(Who())
+    with pytest.raises(RefusedError) as caught:
+        run(local, here, program)
+    assert (caught.value.code, caught.value.value) == (lib.WIRE_E_SHAPE, 1)
+
+
+def test_peers_are_there_while_the_program_runs(local: Target, here: ABI) -> None:
+    nr = hosttarget.numbers(here)
+    program = Program()
+    alive, ended = program.peer(Who()), program.peer(Who(ended=True))
+    tried = [program.syscall(nr["kill"], one, 0) for one in (alive, ended)]
+    results = run(local, here, program)
+    assert results[alive.index].ret > 0
+    assert results[alive.index].ret != pid_of(local, here)
+    assert [results[one.index].errno for one in tried] == [0, errno.ESRCH]
+    later = Program()
+    later.syscall(nr["kill"], results[alive.index].ret, 0)
+    assert run(local, here, later)[0].errno == errno.ESRCH
+
+
+def test_a_value_is_stored(local: Target, here: ABI) -> None:
+    """A literal, an address, what a call returned; in as many bytes as asked for."""
+    where = hosttarget.look_up(local, here)
+    program = Program()
+    program.reset()
+    program.fill(ARENA, 0, 40, 0xA5)
+    mine = program.syscall(hosttarget.numbers(here)["getpid"])
+    bad = program.syscall(hosttarget.numbers(here)["close"], 1 << 20)
+    program.store(ARENA, 0, 0x1122334455667788, width=8)
+    program.store(ARENA, 9, 0x1122334455667788, width=3, plus=1)
+    program.store(ARENA, 16, at(SCRATCH, 5), width=8)
+    program.store(ARENA, 24, mine, width=8, plus=1 << 32)
+    skipped = program.store(ARENA, 32, bad, width=8)
+    shown = program.read(ARENA, 0, 40)
+    results = run(local, here, program)
+    data = results[shown.index].data
+    assert data[:16] == bytes.fromhex("8877665544332211 a5 897766 a5a5a5a5")
+    assert int.from_bytes(data[16:24], "little") == where.scratch + 5
+    assert int.from_bytes(data[24:32], "little") == where.pid + (1 << 32)
+    assert results[skipped.index].skipped
+    assert data[32:] == b"\xa5" * 8
+    for width in (0, 9):
+        wrong = Program()
+        wrong.store(ARENA, 0, 1, width=width)
+        with pytest.raises(RefusedError):
+            run(local, here, wrong)
 
 
 def test_the_longest_program(local: Target, here: ABI) -> None:

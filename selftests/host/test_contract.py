@@ -25,6 +25,8 @@ from harness.contract import (
     OnlyWith,
     Piece,
     Pointer,
+    Privileged,
+    Process,
     ReadBack,
     Returned,
     SizeArg,
@@ -92,6 +94,44 @@ NONSENSE: dict[str, tuple[Contract, dict[str, object], str]] = {
         IN_STRUCT,
         {"args": (Pointer(), FLAGS, *[Value(value=0)] * 5)},
         "7 arguments: a system call has 6 at most",
+    ),
+    "a capability for something unsaid": (
+        IN_STRUCT,
+        {"checks": (FETCH, BOUNDS, TAIL, COPY, Privileged(capability="CAP_KILL", field="a"))},
+        "CAP_KILL is needed for a field or an argument, above a value or for bits of it",
+    ),
+    "a capability for two things": (
+        IN_STRUCT,
+        {"checks": (FETCH, BOUNDS, TAIL, COPY, Privileged(capability="CAP_KILL", above=1))},
+        "CAP_KILL is needed for a field or an argument",
+    ),
+    "a capability for an argument without flags": (
+        IN_STRUCT,
+        {"checks": (Privileged(capability="CAP_KILL", arg=0, bits=1), FETCH, BOUNDS, TAIL, COPY)},
+        "argument 0 carries no flags",
+    ),
+    "a capability for a field that is not copied yet": (
+        IN_STRUCT,
+        {
+            "checks": (
+                FETCH,
+                BOUNDS,
+                TAIL,
+                Privileged(capability="CAP_KILL", field="a", bits=1),
+                COPY,
+            )
+        },
+        "a is judged before it is copied",
+    ),
+    "no capability": (
+        IN_STRUCT,
+        {"checks": (FETCH, BOUNDS, TAIL, COPY, Privileged(capability="root"))},
+        "'root' is no capability of linux/capability.h",
+    ),
+    "a process that is not copied yet": (
+        IN_STRUCT,
+        {"checks": (FETCH, BOUNDS, TAIL, Process(field="a"), COPY)},
+        "a is judged before it is copied",
     ),
     "no bounds": (
         IN_STRUCT,
@@ -291,6 +331,7 @@ def test_the_sample_is_what_its_man_page_says() -> None:
     assert made.flags(1).known == {"XYZZY_CLOEXEC": 1, "XYZZY_NONBLOCK": 2}
     assert [type(check).__name__ for check in made.checks] == [
         *("UnknownFlags", "FetchSize", "SizeBounds", "Tail", "Copy", "UnknownBits", "AtMost"),
+        "Privileged",
     ]
 
 

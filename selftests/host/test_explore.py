@@ -11,6 +11,7 @@ import dataclasses
 import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import hosttarget
@@ -65,7 +66,7 @@ class Modelled(Interface):
     """An interface whose kernel is the model, and whatever was planted in it."""
 
     def __init__(self, kernel: Kernel, contract: Contract = XYZZY, one: ABI = ABIS[0]) -> None:
-        nowhere = cast("Target", None)
+        nowhere = cast("Target", SimpleNamespace(capabilities=-1))  # it may do everything
         super().__init__(contract, one, compiler=hosttarget.COMPILER, target=nowhere)
         self.kernel = kernel
         self.space = space_for(contract, one)

@@ -39,7 +39,8 @@ from harness.contract import (
     Value,
     Version,
 )
-from harness.findings import ContractBrokenError
+from harness.findings import ContractBrokenError, Mismatch
+from harness.identity import NOBODY, PEERS
 from harness.interface import Interface
 from harness.interfaces import xyzzy
 from harness.layout import Compiler
@@ -47,7 +48,7 @@ from harness.sweep import Dim, Kind, Place, Sweep
 from harness.target import Target
 
 #: Properties that a kernel can break which answers one caller's calls and nothing else.
-PLAYED = {*(f"P{number}" for number in range(1, 12)), "P17", "P20"}
+PLAYED = {*(f"P{number}" for number in range(1, 12)), "P17", "P19", "P20"}
 #: Items with tens of thousands of calls: when a fault is looked for, they come last.
 SLOW = ("one-byte-short", "every-size", "trailing-bits")
 
@@ -77,7 +78,14 @@ class Rig:
 
     def breaks(self, fault: str) -> Interface:
         """The interface, on a kernel with that fault."""
-        self.kernel.answer = FakeXyzzy(self.kernel, fault=fault, ksize=self.interface.ksize)
+        contract = self.interface.contract
+        self.kernel.answer = FakeXyzzy(
+            self.kernel,
+            fault=fault,
+            ksize=self.interface.ksize,
+            capability=contract.privileged[0].capability if contract.privileged else "",
+            names=bool(contract.processes),
+        )
         return self.interface
 
 
@@ -98,12 +106,18 @@ def _rig(local: Target, here: ABI, compilers: Compilers) -> Iterator[Rig]:
         yield rig
 
 
-def items(here: ABI) -> list[Item]:
+@pytest.fixture(name="rig32")
+def _rig32(local: Target, here: ABI, compilers: Compilers) -> Iterator[Rig]:
+    with rigged(local, here, compilers, ksize=32) as rig:
+        yield rig
+
+
+def items(here: ABI, ksize: int) -> list[Item]:
     """What of the battery can be run on a fake kernel, in order of cost."""
     found = [
         item
         for item in BATTERY
-        if item.prop in PLAYED and item.unless(xyzzy.CONTRACT, here) is None
+        if item.prop in PLAYED and item.unless(CONTRACTS[ksize], here) is None
     ]
     assert len(found) > 10
     return sorted(found, key=lambda item: SLOW.index(item.name) if item.name in SLOW else -1)
@@ -112,23 +126,64 @@ def items(here: ABI) -> list[Item]:
 def test_a_kernel_that_is_right_passes(local: Target, here: ABI, compilers: Compilers) -> None:
     """The battery at its quick level, but for the items with most calls."""
     first = here is hosttarget.running()[0]
-    with rigged(local, here, compilers, ksize=32 if first else 24) as rig:
-        for item in items(here):
+    ksize = 32 if first else 24
+    with rigged(local, here, compilers, ksize=ksize) as rig:
+        for item in items(here, ksize):
             if item.name not in SLOW:
                 item.run(rig.interface, Level())
 
 
-@pytest.mark.parametrize("fault", fakexyzzy.FAULTS)
+@pytest.mark.parametrize("fault", sorted(fakexyzzy.FAULTS.keys() - fakexyzzy.PRIVILEGE))
 def test_each_fault_is_found(local: Target, compilers: Compilers, fault: str) -> None:
     """In one ABI: the fault is not of a kind that differs between them."""
     here = hosttarget.running()[0]
     with rigged(local, here, compilers, ksize=32, fault=fault) as rig:
-        for item in items(here):
+        for item in items(here, 32):
             try:
                 item.run(rig.interface, Level())
             except AssertionError:
                 return
     pytest.fail(f"{fakexyzzy.FAULTS[fault]}, and the battery is content")
+
+
+@pytest.mark.parametrize("fault", fakexyzzy.PRIVILEGE)
+def test_a_fault_of_privilege_is_one_of_p19(
+    local: Target, compilers: Compilers, fault: str
+) -> None:
+    """By these items alone, and one that says who made the call."""
+    here = hosttarget.running()[0]
+    with rigged(local, here, compilers, ksize=32, fault=fault) as rig:
+        found: list[Mismatch] = []
+        for item in items(here, 32):
+            if item.prop == "P19":
+                try:
+                    item.run(rig.interface, Level())
+                except ContractBrokenError as exc:
+                    found += exc.mismatches
+    assert found
+    assert all(one.case is not None and one.case.who is not None for one in found)
+
+
+def test_nothing_else_notices_a_fault_of_privilege(local: Target, compilers: Compilers) -> None:
+    """Everybody is root, as without P19 they would be."""
+    here = hosttarget.running()[0]
+    with rigged(local, here, compilers, ksize=32, fault="look-by-uid") as rig:
+        for item in items(here, 32):
+            if item.prop in ("P11", "P17"):
+                item.run(rig.interface, Level())
+
+
+def test_what_a_child_did_is_seen_as_the_caller_s_own_is(rig32: Rig) -> None:
+    """Who makes a call, and whose pid a field holds, change nothing else of what is seen."""
+    interface = rig32.interface
+    plain = interface.observe(interface.case())
+    for who in (None, NOBODY):
+        for peer in (None, PEERS[0], PEERS[2]):
+            named = ("param_4", peer) if peer else None
+            case = dataclasses.replace(interface.case(), who=who, peer=named)
+            seen = interface.observe(case)
+            assert dataclasses.replace(seen, results=()) == dataclasses.replace(plain, results=())
+            assert not interface.compare(case, seen)
 
 
 # What an assertion says.

@@ -32,7 +32,7 @@ import fakekernel
 import hosttarget
 import pytest
 from fakekernel import ADDFD, NOTIF, RESPONSE, Called, Descriptor, FakeKernel
-from fakexyzzy import FAULTS, FakeXyzzy
+from fakexyzzy import CAPABILITY, FAULTS, NEWER, PRIVILEGE, FakeXyzzy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +40,7 @@ from harness import case as cases
 from harness import model
 from harness import target as targets
 from harness.abi import ABI, ABIS, WAYS, abi
+from harness.batteries import BATTERY, Level
 from harness.caller.build import Programs
 from harness.case import Case, Protection
 from harness.contract import (
@@ -66,6 +67,7 @@ from harness.contract import (
 )
 from harness.contract import Descriptor as DescriptorEffect
 from harness.findings import ContractBrokenError, Mismatch
+from harness.identity import NOBODY, PEERS, identities
 from harness.interface import Interface
 from harness.interfaces import xyzzy
 from harness.layout import Compiler, Field, Layout
@@ -641,7 +643,7 @@ def test_a_right_kernel_is_not_accused(
 NOT_OF_A_CALL = {"writes-before", "cloexec-inverted"}
 
 
-@pytest.mark.parametrize("fault", [one for one in FAULTS if one not in NOT_OF_A_CALL])
+@pytest.mark.parametrize("fault", sorted(FAULTS.keys() - NOT_OF_A_CALL - PRIVILEGE.keys()))
 def test_a_fault_is_confirmed(
     here: ABI,
     fault: str,
@@ -665,6 +667,58 @@ def test_a_fault_is_confirmed(
     assert (bad.code, bad.word) == (MISBEHAVES, "misbehaves"), mismatch
     good = run_before(program, nr, xyzzy_with())
     assert (good.code, good.word) == (BEHAVES, "behaves"), mismatch
+
+
+def privileged_cases(interface: Interface) -> dict[str, Case]:
+    """Everybody who can make a call, and everybody whom it can name."""
+    good = interface.case()
+    found = {who.name: dataclasses.replace(good, who=who) for who in identities("CAP_SYS_RESOURCE")}
+    for peer in PEERS:
+        found[peer.name] = dataclasses.replace(good, who=NOBODY, peer=("param_4", peer))
+    return found
+
+
+def privileged(fault: str = "") -> Kernel:
+    """A xyzzy that looks at who calls it."""
+
+    def answer(process: Process, call: Called) -> int | Descriptor:
+        return FakeXyzzy(
+            cast(FakeKernel, process), fault, ksize=32, capability=CAPABILITY, names=True
+        )(dataclasses.replace(call, pid=process.pid))
+
+    return answer
+
+
+@pytest.mark.parametrize("fault", PRIVILEGE)
+def test_a_fault_of_privilege_is_confirmed(
+    fault: str, compiler: Compiler, programs: Programs, tmp_path: Path
+) -> None:
+    """The program becomes whom the finding names, and names whom the finding does."""
+    here = hosttarget.running()[0]
+    found: list[Mismatch] = []
+    with (
+        targets.local(programs.agent, programs.callers) as target,
+        fakekernel.fake_kernel(target, here) as kernel,
+    ):
+        kernel.answer = FakeXyzzy(kernel, fault, ksize=32, capability=CAPABILITY, names=True)
+        interface = Interface(NEWER, here, compiler=compiler, target=target)
+        for item in [item for item in BATTERY if item.prop == "P19"]:
+            try:
+                item.run(interface, Level())
+            except ContractBrokenError as exc:
+                found += exc.mismatches
+        texts = {}
+        for number, mismatch in enumerate((found[0], found[-1])):
+            text = repro.render(interface, mismatch, prop="P19")
+            assert text is not None
+            texts[f"{number}: {mismatch}"] = text
+    assert texts
+    for what, program in all_compiled(texts, here, tmp_path).items():
+        nr = fakekernel.number(here)
+        bad = run_before(program, nr, privileged(fault))
+        assert (bad.code, bad.word) == (MISBEHAVES, "misbehaves"), (what, bad)
+        good = run_before(program, nr, privileged())
+        assert (good.code, good.word) == (BEHAVES, "behaves"), (what, good)
 
 
 @pytest.mark.parametrize("at_page_start", [False, True])
@@ -809,7 +863,10 @@ def test_other_ways_of_compiling(
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_each_case_compiles_as_mx32(name: str, make: Make, tmp_path: Path) -> None:
     interface = make(CONTRACTS[name], abi("mx32"))
-    texts = {what: source_of(interface, case) for what, case in chosen(interface).items()}
+    tried = chosen(interface)
+    if interface.contract is XYZZY:
+        tried |= privileged_cases(interface)
+    texts = {what: source_of(interface, case) for what, case in tried.items()}
     all_compiled(texts, interface.abi, tmp_path, (*STRICT, "-c"))
 
 
@@ -903,7 +960,10 @@ def test_the_command_of_the_first_comment(here: ABI, make: Make, tmp_path: Path)
 def test_kernel_style(one: ABI, name: str, make: Make) -> None:
     """Tabs, no blank at a line's end, 100 columns, no blank line twice; as checkpatch.pl has it."""
     interface = make(CONTRACTS[name], one)
-    for what, case in everywhere(interface).items():
+    tried = everywhere(interface)
+    if interface.contract is XYZZY:
+        tried |= privileged_cases(interface)
+    for what, case in tried.items():
         text = source_of(interface, case)
         lines = text.splitlines()
         for line in lines:

@@ -14,15 +14,17 @@ import struct
 
 import pytest
 
-from harness.contract import PAGE, AtMost
+from harness import interfaces
+from harness.contract import PAGE, AtMost, Contract
 from harness.interface import Interface
-from harness.interfaces.xyzzy import CONTRACT
+from harness.interfaces.xyzzy import CONTRACTS
+from harness.lab import Lab
 from harness.program import ARENA, SCRATCH, Program, ResultOf, at
 
 
 @pytest.fixture(scope="session")
-def contract() -> object:
-    return CONTRACT
+def contract(lab: Lab) -> Contract:
+    return interfaces.for_kernel(CONTRACTS, lab.compiler)
 
 
 @pytest.mark.prop("P14")
