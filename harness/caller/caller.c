@@ -198,9 +198,11 @@ static struct watch {
 	uint32_t milliseconds;		/* 0: nobody waits for anything */
 	uint32_t turn;			/* how often it was set */
 	uint32_t sending;		/* the child is about to send, or has just done so */
-	volatile const uint64_t *calls;	/* that have ended */
+	struct wire_done done;		/* the calls that have ended are counted here */
 } *watch;
 static pid_t watcher;
+/* In there. */
+static struct wire_done *done;
 
 static void *map_shared(size_t size)
 {
@@ -213,6 +215,7 @@ static void *map_shared(size_t size)
 
 static void watch_over(pid_t caller, const sigset_t *woken)
 {
+	const volatile uint64_t *calls_made = &done->calls;
 	uint32_t turn = 0, calls = 0;
 	uint64_t since = 0;
 
@@ -230,14 +233,14 @@ static void watch_over(pid_t caller, const sigset_t *woken)
 			continue;
 		}
 		/* The lower half is enough to see that it moves. */
-		if (watch->turn != turn || (uint32_t)*watch->calls != calls) {
+		if (watch->turn != turn || (uint32_t)*calls_made != calls) {
 			turn = watch->turn;
-			calls = *watch->calls;
+			calls = *calls_made;
 			since = now();
 		} else if (now() - since >= ms * (NSEC / 1000)) {
 			__atomic_store_n(&watch->sending, 1, __ATOMIC_SEQ_CST);
 			if (__atomic_load_n(&watch->milliseconds, __ATOMIC_SEQ_CST) &&
-			    watch->turn == turn && (uint32_t)*watch->calls == calls)
+			    watch->turn == turn && (uint32_t)*calls_made == calls)
 				kill(caller, SIGALRM);
 			__atomic_store_n(&watch->sending, 0, __ATOMIC_SEQ_CST);
 		}
@@ -246,8 +249,8 @@ static void watch_over(pid_t caller, const sigset_t *woken)
 	_exit(0);
 }
 
-/* From here on no call may take longer, while *@calls counts them.  Zero, or the errno. */
-static int watch_calls(volatile const uint64_t *calls, uint32_t milliseconds)
+/* From here on no call may take longer, while done->calls counts them.  Zero, or the errno. */
+static int watch_calls(uint32_t milliseconds)
 {
 	pid_t caller = getpid();
 	sigset_t woken, before;
@@ -267,7 +270,6 @@ static int watch_calls(volatile const uint64_t *calls, uint32_t milliseconds)
 			return errno;
 		}
 	}
-	watch->calls = calls;
 	watch->turn++;
 	__atomic_store_n(&watch->milliseconds, milliseconds, __ATOMIC_SEQ_CST);
 	return kill(watcher, SIGUSR1) ? errno : 0;
@@ -630,7 +632,7 @@ static void resolve_fault(void)
 		.src = (uintptr_t)held.content,
 		.len = PAGE,
 	};
-	bool changed = false;
+	volatile bool changed = false;	/* it lives on over a longjmp */
 	sigjmp_buf here;
 
 	if (!sigsetjmp(here, 0)) {
@@ -1001,7 +1003,7 @@ struct walk {
 	bool open;
 	struct last last;
 	struct stream rows;
-	struct wire_done done;
+	struct wire_done *done;
 	sig_atomic_t alarms;		/* before the call */
 	uint64_t reported;		/* when progress was last sent, ns */
 };
@@ -1131,7 +1133,7 @@ static void report_progress(struct walk *w);
 static void add_row(struct walk *w, const struct wire_row *row)
 {
 	stream_add(&w->rows, row, sizeof(*row));
-	w->done.rows++;
+	w->done->rows++;
 	if (w->rows.end >= ROWS_PER_FRAME * sizeof(*row))
 		flush_rows(w);
 }
@@ -1143,7 +1145,7 @@ static void end_row(struct walk *w)
 	if (!w->open)
 		return;
 	w->open = false;
-	w->row.count = w->done.calls - w->row.first;
+	w->row.count = w->done->calls - w->row.first;
 	add_row(w, &w->row);
 }
 
@@ -1177,7 +1179,7 @@ static void settle(struct walk *w, int64_t ret)
 		.before = { should[0], should[1] },
 		.after = { quick[0], quick[1] },
 	};
-	struct wire_row row = { .first = w->done.calls };
+	struct wire_row row = { .first = w->done->calls };
 
 	if (fault_signal) {
 		row.flags |= WIRE_ROW_SIGNAL;
@@ -1219,7 +1221,7 @@ static void settle(struct walk *w, int64_t ret)
 		w->open = true;
 	}
 	w->last = last;
-	w->done.calls++;
+	w->done->calls++;
 	w->alarms = alarms;
 }
 
@@ -1234,14 +1236,14 @@ static void call_once(struct walk *w)
 	fault_signal = 0;
 	settle(w, enter(&w->s.call, w->args));
 	/* The host takes silence for a hang, and one loop may be all there is. */
-	if (!((uint32_t)w->done.calls % CALLS_BETWEEN_CLOCKS))
+	if (!((uint32_t)w->done->calls % CALLS_BETWEEN_CLOCKS))
 		report_progress(w);
 }
 
 /* Some byte from @at on is not what it should be: say where, seen from @p, and mend it. */
 static void changed(struct walk *w, const unsigned char *p, const unsigned char *at)
 {
-	struct wire_row row = { .first = w->done.calls, .flags = WIRE_ROW_CANARY };
+	struct wire_row row = { .first = w->done->calls, .flags = WIRE_ROW_CANARY };
 
 	while (*at == *shadow_of(at))
 		at++;
@@ -1255,7 +1257,7 @@ static void report_progress(struct walk *w)
 {
 	if (now() - w->reported >= NSEC) {
 		w->reported = now();
-		send_frame(w->re, WIRE_T_PROGRESS, &w->done, sizeof(w->done));
+		send_frame(w->re, WIRE_T_PROGRESS, w->done, sizeof(*w->done));
 	}
 }
 
@@ -1298,6 +1300,7 @@ static void walk_calls(struct walk *w, const struct wire_dim *d, uint64_t stop)
 	unsigned char flipped = w->s.flip;
 	sig_atomic_t seen = events;
 	struct last last = w->last;
+	uint64_t *calls = &w->done->calls;
 	uint64_t v;
 
 	w->alarms = alarms;
@@ -1319,7 +1322,7 @@ static void walk_calls(struct walk *w, const struct wire_dim *d, uint64_t stop)
 		ret = enter(call, w->args);
 		if (!((ret ^ last.ret) | (int64_t)(quick[0] ^ last.after[0]) |
 		      (int64_t)(quick[1] ^ last.after[1]) | (events ^ seen)) && last.known) {
-			w->done.calls++;
+			(*calls)++;
 			quick[0] = last.before[0];
 			quick[1] = last.before[1];
 		} else {
@@ -1329,7 +1332,7 @@ static void walk_calls(struct walk *w, const struct wire_dim *d, uint64_t stop)
 		}
 		if (bits || bytes)
 			*at ^= flipped;
-		if (!((uint32_t)w->done.calls % CALLS_BETWEEN_CLOCKS)) {
+		if (!((uint32_t)*calls % CALLS_BETWEEN_CLOCKS)) {
 			report_progress(w);
 			seen = events;
 			w->alarms = alarms;
@@ -1524,22 +1527,21 @@ static uint32_t check_sweep(struct walk *w)
 
 static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 {
-	static struct walk *w;	/* shared with the one who watches over its calls */
-	struct stream rows, data;
+	static struct walk walk;
+	struct walk *w = &walk;
+	struct stream rows = w->rows, data = w->data;
 	sigjmp_buf here;
 	size_t head;
 	uint32_t code = WIRE_E_SHAPE;
 	uint32_t count, i = 0;
 	int caught, error;
 
-	if (!w)
-		w = map_shared(sizeof(*w));
-	rows = w->rows;
-	data = w->data;
 	memset(w, 0, sizeof(*w));
 	w->rows = rows;
 	w->data = data;
 	w->rows.end = 0;
+	w->done = done;
+	memset(done, 0, sizeof(*done));
 	w->re = re;
 	if (re->length < sizeof(w->s))
 		goto refused;
@@ -1584,9 +1586,9 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 	memcpy(scratch + WIRE_SCRATCH_DATA, w->template + w->s.template_length,
 	       w->s.data_length - w->s.template_length);
 	lay_out(w);
-	w->done.nanoseconds = now();
-	w->reported = w->done.nanoseconds;
-	error = watch_calls(&w->done.calls, w->s.deadline_ms);
+	w->done->nanoseconds = now();
+	w->reported = w->done->nanoseconds;
+	error = watch_calls(w->s.deadline_ms);
 	if (error) {
 		refuse(re, WIRE_E_SYSTEM, error);
 		return;
@@ -1602,7 +1604,7 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 		}
 	} else {
 		struct wire_row row = {
-			.first = w->done.calls,
+			.first = w->done->calls,
 			.count = 1,
 			.ret = caught,
 			.flags = WIRE_ROW_SIGNAL,
@@ -1610,14 +1612,14 @@ static void do_sweep(const struct wire_header *re, const unsigned char *payload)
 
 		end_row(w);
 		add_row(w, &row);
-		w->done.calls++;
+		w->done->calls++;
 	}
 	fault_target = NULL;
 	watch_nothing();
 	end_row(w);
 	flush_rows(w);
-	w->done.nanoseconds = now() - w->done.nanoseconds;
-	send_frame(re, WIRE_T_DONE, &w->done, sizeof(w->done));
+	w->done->nanoseconds = now() - w->done->nanoseconds;
+	send_frame(re, WIRE_T_DONE, w->done, sizeof(*w->done));
 	return;
 refused:
 	refuse(re, code, i);
@@ -1818,7 +1820,6 @@ static void do_race(const struct wire_header *re, const unsigned char *payload)
 {
 	static struct wire_row rows[WIRE_MAX_OUTCOMES];
 	struct wire_op ops[WIRE_MAX_AFTER];
-	static struct wire_done *done;	/* shared with the one who watches over its calls */
 	struct wire_race r;
 	sigjmp_buf here;
 	uint32_t code;
@@ -1858,11 +1859,9 @@ static void do_race(const struct wire_header *re, const unsigned char *payload)
 		refuse(re, WIRE_E_SYSTEM, error);
 		return;
 	}
-	if (!done)
-		done = map_shared(sizeof(*done));
 	memset(done, 0, sizeof(*done));
 	done->nanoseconds = now();
-	error = watch_calls(&done->calls, r.deadline_ms);
+	error = watch_calls(r.deadline_ms);
 	if (!error)
 		race(&r, ops, done, rows);
 	watch_nothing();
@@ -2056,6 +2055,7 @@ int main(int argc, char **argv)
 	set_handler(SIGALRM, on_alarm);
 	signal(SIGPIPE, SIG_IGN);
 	watch = map_shared(sizeof(*watch));
+	done = &watch->done;
 	own = map_own();
 	arena = map_area(WIRE_ARENA_AT);
 	scratch = map_area(WIRE_SCRATCH_AT);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Malformed frames by the hundred thousand, and what wire.h says must become of each.
+"""Malformed frames by the million, and what wire.h says must become of each.
 
 Nothing here is random in a way that a second run would not repeat.  Each frame
 begins as one that is valid; most are then damaged.  `Rules` says what the
@@ -8,14 +8,19 @@ would not be harmless on the machine at hand (a call of a system call that
 exists, a path that may exist) is left out.  So answers are compared one by
 one: that nothing crashes is the least of it.
 
-Payloads are damaged within frames, and frames within the stream: a length that
-lies swallows its neighbours, a broken magic number makes a frame junk.
+There are two kinds of batches.  In a mixed one payloads are damaged within
+frames, and frames within the stream: a length that lies swallows its
+neighbours, a broken magic number makes a frame junk; and valid requests stand
+between them.  In a plain one every frame is whole and must be refused, so that
+all answers are foretold to the byte, and compared as one string: those are
+cheap, and most of the million.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import os
 import random
 import select
@@ -37,10 +42,29 @@ RACE_TAIL = struct.Struct("<3Q8I")  # wire_race behind its call
 OUTSIDE_TAIL = struct.Struct("<4I")  # wire_outside behind its call
 STALLS = struct.Struct("<2I")
 STALL = struct.Struct("<8I")
+LITERALS = (0,) * 6  # arg_kind: all of them WIRE_A_LITERAL
 FILTER_BYTES, MOST_FILTERS = 8, 4096  # struct sock_filter, BPF_MAXINSNS
+ALLOW = struct.pack("<HBBI", 6, 0, 0, 0x7FFF0000)  # a filter: all calls go
 REFUSAL = struct.Struct("<II")
+REFUSED = struct.Struct("<IIHHIII")  # a header and its refusal
 MAGIC = b"XSYS"
 
+# Of wire.h; cffi looks a constant up in its own time.
+A_ARENA: int = lib.WIRE_A_ARENA
+A_LITERAL: int = lib.WIRE_A_LITERAL
+A_RESULT: int = lib.WIRE_A_RESULT
+A_SCRATCH: int = lib.WIRE_A_SCRATCH
+MAX_AFTER: int = lib.WIRE_MAX_AFTER
+MAX_DIMS: int = lib.WIRE_MAX_DIMS
+MAX_OPS: int = lib.WIRE_MAX_OPS
+OP_FILL: int = lib.WIRE_OP_FILL
+OP_READ: int = lib.WIRE_OP_READ
+OP_RESET: int = lib.WIRE_OP_RESET
+OP_SYSCALL: int = lib.WIRE_OP_SYSCALL
+OP_WRITE: int = lib.WIRE_OP_WRITE
+OP_BECOME: int = lib.WIRE_OP_BECOME
+OP_PEER: int = lib.WIRE_OP_PEER
+OP_STORE: int = lib.WIRE_OP_STORE
 SHAPE: int = lib.WIRE_E_SHAPE
 RANGE: int = lib.WIRE_E_RANGE
 
@@ -49,6 +73,9 @@ REACH = 12288
 PAGE = 4096
 U64 = (1 << 64) - 1
 MOST_POINTS = 300  # of one sweep; there are many
+MOST_RACES = 20  # calls of one race, in each of which a thread may have to wait for the other
+#: Valid requests of each kind for which a receiver has to make a thread or a child.
+COSTLY_FRAMES = 150
 #: A path under which nothing is.
 NOWHERE = b"/nonexistent/"
 #: sched_yield() in x86-64's table, by which x32 programs can call, too, and
@@ -64,6 +91,7 @@ JUNK = 0
 BASES = 3000
 #: Frames in one batch.
 BATCH = 4000
+PLAIN_BATCH = 10_000
 
 INTERESTING = (
     *(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 24, 63, 64, 65, 95, 96, 97, 127, 128),
@@ -85,6 +113,7 @@ class UnsafeError(Exception):
     """A frame that must not be sent."""
 
 
+@functools.lru_cache(maxsize=4096)
 def refused(code: int, value: int) -> Expected:
     return Expected(lib.WIRE_T_REFUSED, (code, value))
 
@@ -107,6 +136,9 @@ class Rules(Protocol):
 
     def frames(self, rng: random.Random) -> Iterator[Sent]:
         """Type, channel and payload of one frame after the other, without end."""
+
+    def damaged(self, rng: random.Random) -> Iterator[Sent]:
+        """The same, nearly all of them not valid, and none for which a process is made."""
 
 
 # The caller.
@@ -144,21 +176,34 @@ class CallerRules:
     channel = 1
     last = wire.Frame(type=lib.WIRE_T_PROGRAM, channel=channel, seq=LAST, payload=b"\0" * 16)
 
+    def __init__(self, costly: frozenset[int] = frozenset()) -> None:
+        """``costly``: kinds of which valid requests are sent, too, a few.
+
+        Each takes a thread, a child or userfaultfd(2), which is not everybody's.
+        """
+        self.costly = costly
+        self._left = dict.fromkeys(costly, COSTLY_FRAMES)
+        self._rules = {
+            lib.WIRE_T_PROGRAM: self._program,
+            lib.WIRE_T_SWEEP: self._sweep,
+            lib.WIRE_T_LOOP: self._loop,
+            lib.WIRE_T_RACE: self._race,
+            lib.WIRE_T_STALL: self._stall,
+            lib.WIRE_T_OUTSIDE: self._outside,
+        }
+
+    def _spend(self, kind: int) -> None:
+        """One more valid request of a costly kind.  UnsafeError when there were enough."""
+        if not self._left.get(kind, 0):
+            raise UnsafeError
+        self._left[kind] -= 1
+
     # What it must answer.
 
     def answer(self, kind: int, channel: int, payload: bytes) -> Expected:
-        if kind == lib.WIRE_T_PROGRAM:
-            return self._program(payload)
-        if kind == lib.WIRE_T_SWEEP:
-            return self._sweep(payload)
-        if kind == lib.WIRE_T_LOOP:
-            return self._loop(payload)
-        if kind == lib.WIRE_T_RACE:
-            return self._race(payload)
-        if kind == lib.WIRE_T_STALL:
-            return self._stall(payload)
-        if kind == lib.WIRE_T_OUTSIDE:
-            return self._outside(payload)
+        rule = self._rules.get(kind)
+        if rule:
+            return rule(payload)
         if 64 <= kind < 96 and kind in wire.TYPE_NAMES:
             raise UnsafeError  # a request whose rules are not written down here
         return refused(lib.WIRE_E_TYPE, kind)
@@ -169,34 +214,27 @@ class CallerRules:
         data_offset, length = op[15], op[16]
         if data_offset + length > data_length:
             return RANGE
-        if kind == lib.WIRE_OP_SYSCALL:
-            if entry > 1:
-                return SHAPE
-            for arg, arg_kind in zip(args, kinds, strict=True):
-                if arg_kind > lib.WIRE_A_RESULT:
-                    return SHAPE
-                if arg_kind == lib.WIRE_A_RESULT and arg >= index:
-                    return RANGE
-            return 0
-        if kind in (lib.WIRE_OP_PEER, lib.WIRE_OP_BECOME):
+        if kind == OP_SYSCALL:
+            return SHAPE if entry > 1 else _check_args(args, kinds, index)
+        if kind in (OP_PEER, OP_BECOME):
             return SHAPE if any(kinds) else 0
-        if kind == lib.WIRE_OP_STORE:
+        if kind == OP_STORE:
             if _is_no_store(args, kinds, index):
                 return _is_no_store(args, kinds, index)
             length = args[2]
-        elif kind in (lib.WIRE_OP_READ, lib.WIRE_OP_FILL):
+        elif kind in (OP_READ, OP_FILL):
             length = args[1]
-        elif kind == lib.WIRE_OP_RESET:
+        elif kind == OP_RESET:
             return 0
-        elif kind != lib.WIRE_OP_WRITE:
+        elif kind != OP_WRITE:
             return SHAPE
-        fits = kinds[0] in (lib.WIRE_A_ARENA, lib.WIRE_A_SCRATCH) and args[0] + length <= AREA
+        fits = kinds[0] in (A_ARENA, A_SCRATCH) and args[0] + length <= AREA
         return 0 if fits else RANGE
 
     def _harmless(self, op: tuple[int, ...]) -> None:
-        if op[0] == lib.WIRE_OP_SYSCALL and op[2] not in (NO_SUCH_CALL, HARMLESS):
+        if op[0] == OP_SYSCALL and op[2] not in (NO_SUCH_CALL, HARMLESS):
             raise UnsafeError
-        if op[0] in (lib.WIRE_OP_PEER, lib.WIRE_OP_BECOME):
+        if op[0] in (OP_PEER, OP_BECOME):
             raise UnsafeError  # valid: a child for each
 
     def _program(self, payload: bytes) -> Expected:
@@ -204,21 +242,21 @@ class CallerRules:
             return refused(SHAPE, 0)
         count, data_length, _, _ = struct.unpack_from("<4I", payload)
         head = 16 + count * OP.size
-        if count > lib.WIRE_MAX_OPS or len(payload) != head + data_length:
+        if count > MAX_OPS or len(payload) != head + data_length:
             return refused(SHAPE, 0)
         ops = list(OP.iter_unpack(payload[16:head]))
         for index, op in enumerate(ops):
             code = self._check_op(op, index, data_length)
             if code:
                 return refused(code, index)
-        becoming = [index for index, op in enumerate(ops) if op[0] == lib.WIRE_OP_BECOME]
+        becoming = [index for index, op in enumerate(ops) if op[0] == OP_BECOME]
         if len(becoming) > 1:
             return refused(SHAPE, becoming[1])
         shown = 0
         for index, op in enumerate(ops):
             self._harmless(op)
-            shown += op[4] if op[0] == lib.WIRE_OP_READ else 0
-            if shown > wire.MAX_PAYLOAD - 16 * lib.WIRE_MAX_OPS:
+            shown += op[4] if op[0] == OP_READ else 0
+            if shown > wire.MAX_PAYLOAD - 16 * MAX_OPS:
                 return refused(lib.WIRE_E_LENGTH, index)
         return Expected(lib.WIRE_T_RESULT, 16 * count + shown)
 
@@ -227,7 +265,7 @@ class CallerRules:
             return refused(SHAPE, 0)
         op = OP.unpack_from(payload)
         count, poke_offset, poke_width, _, _ = LOOP_TAIL.unpack_from(payload, OP.size)
-        if self._check_op(op, 0, 0) or op[0] != lib.WIRE_OP_SYSCALL:
+        if self._check_op(op, 0, 0) or op[0] != OP_SYSCALL:
             return refused(SHAPE, 0)
         if poke_width not in (0, 4) or poke_offset > AREA - 8:
             return refused(RANGE, 0)
@@ -243,27 +281,33 @@ class CallerRules:
         call = OP.unpack_from(payload)
         tail = RACE_TAIL.unpack_from(payload, OP.size)
         at, width, poke_offset, poke_width, after = *tail[3:7], tail[8]
-        if after > lib.WIRE_MAX_AFTER or len(payload) != start + after * OP.size:
+        if after > MAX_AFTER or len(payload) != start + after * OP.size:
             return refused(SHAPE, 0)
         code = self._check_op(call, 0, 0)
         if code:
             return refused(code, 0)
-        if call[0] != lib.WIRE_OP_SYSCALL or width not in (1, 2, 4, 8) or poke_width not in (0, 4):
+        if call[0] != OP_SYSCALL or width not in (1, 2, 4, 8) or poke_width not in (0, 4):
             return refused(SHAPE, 0)
         if at > AREA - 8 or poke_offset > AREA - 8:
             return refused(RANGE, 0)
         for index, op in enumerate(OP.iter_unpack(payload[start:])):
-            code = self._check_op(op, index + 1, 0) or SHAPE * (op[0] >= lib.WIRE_OP_RESET)
+            code = self._check_op(op, index + 1, 0) or SHAPE * (op[0] >= OP_RESET)
             if code:
                 return refused(code, 0)
-        raise UnsafeError  # valid: a second thread spins for each, which takes its time
+        self._harmless(call)
+        for op in OP.iter_unpack(payload[start:]):
+            self._harmless(op)
+        if tail[0] > MOST_RACES:
+            raise UnsafeError
+        self._spend(lib.WIRE_T_RACE)
+        return Expected(lib.WIRE_T_DONE, tail[0])
 
     def _stall(self, payload: bytes) -> Expected:
         if len(payload) < STALLS.size:
             return refused(SHAPE, 0)
         count, data_length = STALLS.unpack_from(payload)
         stop = STALLS.size + count * STALL.size
-        if count > lib.WIRE_MAX_OPS or stop + data_length > len(payload):
+        if count > MAX_OPS or stop + data_length > len(payload):
             return refused(SHAPE, 0)
         stalls = list(STALL.iter_unpack(payload[STALLS.size : stop]))
         for index, stall in enumerate(stalls):
@@ -280,10 +324,11 @@ class CallerRules:
         last = -1
         for index, stall in enumerate(stalls):
             at = stall[0]
-            if at <= last or at >= len(ops) or ops[at][0] != lib.WIRE_OP_SYSCALL:
+            if at <= last or at >= len(ops) or ops[at][0] != OP_SYSCALL:
                 return refused(SHAPE, index)
             last = at
-        raise UnsafeError  # valid: userfaultfd(2) is not everybody's
+        self._spend(lib.WIRE_T_STALL)
+        return answer
 
     def _outside(self, payload: bytes) -> Expected:
         start = OP.size + OUTSIDE_TAIL.size
@@ -299,16 +344,20 @@ class CallerRules:
         ):
             return refused(SHAPE, 0)
         code = self._check_op(call, 0, 0)
-        if code or call[0] != lib.WIRE_OP_SYSCALL:
+        if code or call[0] != OP_SYSCALL:
             return refused(code or SHAPE, 0)
-        raise UnsafeError  # valid: a child for each, and ptrace(2) is not everybody's
+        self._harmless(call)
+        if payload[start:] not in (b"", ALLOW):
+            raise UnsafeError  # what the kernel makes of another filter is its own business
+        self._spend(lib.WIRE_T_OUTSIDE)
+        return Expected(lib.WIRE_T_SEEN)
 
     def _sweep(self, payload: bytes) -> Expected:
         start = OP.size + SWEEP_TAIL.size
         if len(payload) < start:
             return refused(SHAPE, 0)
         head = SweepHead(*SWEEP_TAIL.unpack_from(payload, OP.size))
-        if head.dims > lib.WIRE_MAX_DIMS or max(head.before, head.after) > lib.WIRE_MAX_AFTER:
+        if head.dims > MAX_DIMS or max(head.before, head.after) > MAX_AFTER:
             return refused(SHAPE, 0)
         middle = start + head.dims * DIM.size
         stop = middle + (head.before + head.after) * OP.size
@@ -326,7 +375,7 @@ class CallerRules:
         for index, op in enumerate(OP.iter_unpack(payload[middle:stop])):
             results = max(0, index - head.before + 1)
             code = self._check_op(op, results, head.data_length)
-            if not code and op[0] >= lib.WIRE_OP_RESET:
+            if not code and op[0] >= OP_RESET:
                 code = SHAPE
             if code:
                 return refused(code, index)
@@ -360,16 +409,32 @@ class CallerRules:
 
     # What it is sent.
 
-    def frames(self, rng: random.Random) -> Iterator[Sent]:
+    def _whole(self, rng: random.Random) -> list[Base]:
         makers = (
             *((self._some_program, 8), (self._some_sweep, 7), (self._some_loop, 1)),
             *((self._some_race, 1), (self._some_stall, 2), (self._some_outside, 1)),
         )
-        whole = [make(rng) for make, share in makers for _ in range(BASES * share // 20)]
+        return [make(rng) for make, share in makers for _ in range(BASES * share // 20)]
+
+    def damaged(self, rng: random.Random) -> Iterator[Sent]:
+        whole = [(kind, payload) for kind, payload, _ in self._whole(rng)]
+        while True:
+            kind, base = whole[int(rng.random() * len(whole))]
+            payload = damage_quickly(rng, base)
+            # Much of a request may have any value: one change often leaves it valid.
+            if rng.random() < 0.6:
+                payload = damage_quickly(rng, payload)
+            yield kind, self.channel, payload
+
+    def frames(self, rng: random.Random) -> Iterator[Sent]:
+        whole = self._whole(rng)
         while True:
             kind, base, numbers = whole[int(rng.random() * len(whole))]
             payload = bytearray(base)
             chance = rng.random()
+            if chance < 0.05 and self.costly:
+                yield self._costly(rng)
+                continue
             if chance < 0.9:
                 if numbers and rng.random() < 0.6:
                     damage_op(rng, payload, rng.choice(numbers) - 8)
@@ -382,25 +447,31 @@ class CallerRules:
                 kind = rng.choice((rng.randrange(1 << 16), rng.randrange(128)))
             yield kind, self.channel, bytes(payload)
 
+    def _costly(self, rng: random.Random) -> Sent:
+        """A valid one; half of them with a change, which is not always harmful."""
+        kind = rng.choice(sorted(self.costly))
+        payload = costly_requests()[kind]
+        return kind, self.channel, damage_quickly(rng, payload) if rng.random() < 0.5 else payload
+
     def _op(self, rng: random.Random, index: int, data_length: int) -> bytes:
         kind = rng.choices((1, 2, 3, 4, 5, 6, 7, 8), (5, 2, 3, 2, 0.2, 1, 0.1, 0.1))[0]
         area = rng.choice((1, 2))
         args, kinds = [0] * 6, [0] * 6
         offset = length = 0
         entry = 0
-        if kind == lib.WIRE_OP_SYSCALL:
+        if kind == OP_SYSCALL:
             entry = int(rng.random() < 0.2)
             for one in range(6):
                 kinds[one] = rng.choices((0, 1, 2, 3), (6, 1, 1, 2 * bool(index)))[0]
                 args[one] = rng.randrange(index) if kinds[one] == 3 else rng.choice(INTERESTING)
         else:
             args[:2] = rng.choice((0, 8, 4096, AREA - 64)), rng.choice((0, 1, 24, 64))
-            kinds[0] = area if kind < lib.WIRE_OP_PEER else 0
-            if kind == lib.WIRE_OP_STORE:
+            kinds[0] = area if kind < OP_PEER else 0
+            if kind == OP_STORE:
                 kinds[1] = rng.choice((0, 1, 2, 3 * bool(index)))
                 args[1] = rng.randrange(index) if kinds[1] == 3 else rng.choice(INTERESTING)
                 args[2] = rng.choice((1, 2, 4, 8))
-            if kind == lib.WIRE_OP_WRITE and data_length:
+            if kind == OP_WRITE and data_length:
                 offset = rng.randrange(data_length)
                 length = min(rng.randrange(data_length - offset + 1), 64)
         return OP.pack(kind, entry, _number(rng), *args, *kinds, offset, length)
@@ -472,14 +543,57 @@ class CallerRules:
 
     def _some_outside(self, rng: random.Random) -> Base:
         call = OP.pack(1, 0, HARMLESS, *[0] * 6, *[0] * 6, 0, 0)
-        tail = OUTSIDE_TAIL.pack(rng.choice((0, 1, 2)), FILTER_BYTES * rng.randrange(3), 0, 0)
+        trace = rng.choice((0, 1, 2))
+        if rng.random() < 0.5:
+            code = rng.choice((b"", ALLOW))
+            return lib.WIRE_T_OUTSIDE, call + OUTSIDE_TAIL.pack(trace, len(code), 0, 0) + code, [8]
+        tail = OUTSIDE_TAIL.pack(trace, FILTER_BYTES * rng.randrange(3), 0, 0)
         return lib.WIRE_T_OUTSIDE, call + tail + rng.randbytes(rng.randrange(30)), [8]
 
 
+def _check_args(args: tuple[int, ...], kinds: tuple[int, ...], index: int) -> int:
+    if kinds == LITERALS:
+        return 0
+    for arg, kind in zip(args, kinds, strict=True):
+        if kind > A_RESULT:
+            return SHAPE
+        if kind == A_RESULT and arg >= index:
+            return RANGE
+    return 0
+
+
 def _is_no_store(args: tuple[int, ...], kinds: tuple[int, ...], index: int) -> int:
-    if kinds[1] > lib.WIRE_A_RESULT or not 0 < args[2] <= 8 or any(kinds[2:]):
+    if kinds[1] > A_RESULT or not 0 < args[2] <= 8 or any(kinds[2:]):
         return SHAPE
-    return RANGE if kinds[1] == lib.WIRE_A_RESULT and args[1] >= index else 0
+    return RANGE if kinds[1] == A_RESULT and args[1] >= index else 0
+
+
+def costly_requests() -> dict[int, bytes]:
+    """A valid request of each kind that not every machine grants, by its type."""
+    call = OP.pack(OP_SYSCALL, 0, HARMLESS, *LITERALS, *LITERALS, 0, 0)
+    program = struct.pack("<4I", 1, 0, 0, 0) + call
+    return {
+        lib.WIRE_T_RACE: call + RACE_TAIL.pack(3, 1, 2, 8, 4, 0, 0, 7, 0, 0, 0),
+        lib.WIRE_T_STALL: STALLS.pack(1, 8)
+        + STALL.pack(0, PAGE, 0, 0, 8, 0, 0, 8)
+        + bytes(8)
+        + program,
+        lib.WIRE_T_OUTSIDE: call + OUTSIDE_TAIL.pack(1, len(ALLOW), 1000, 0) + ALLOW,
+    }
+
+
+def granted(sock: socket.socket) -> frozenset[int]:
+    """The costly kinds that a caller answers here as wire.h says."""
+    every = costly_requests()
+    rules = CallerRules(frozenset(every))
+    found = set()
+    for kind, payload in every.items():
+        foretold = rules.answer(kind, rules.channel, payload)
+        frame = wire.Frame(type=kind, channel=rules.channel, seq=1, payload=payload)
+        ((_, answer),) = exchange(sock, Batch(frame.encode(), []), seconds=20, until=1)
+        if answer == foretold:
+            found.add(kind)
+    return frozenset(found)
 
 
 def _too_long(answer: Expected) -> bool:
@@ -503,7 +617,7 @@ def _check_stall(stall: tuple[int, ...], data_length: int) -> int:
 
 def _check_sweep(call: tuple[int, ...], head: SweepHead, walk: list[tuple[int, ...]]) -> int:
     if (
-        call[0] != lib.WIRE_OP_SYSCALL
+        call[0] != OP_SYSCALL
         or head.size_kind > lib.WIRE_SIZE_IOCTL
         or head.place > lib.WIRE_PLACE_SHORT
         or head.flip > 0xFF
@@ -517,7 +631,7 @@ def _check_sweep(call: tuple[int, ...], head: SweepHead, walk: list[tuple[int, .
     if head.template_length > REACH:
         return RANGE
     for arg, kind in zip(call[3:9], call[9:15], strict=True):
-        if kind == lib.WIRE_A_ARENA and arg > REACH:
+        if kind == A_ARENA and arg > REACH:
             return RANGE
     at_end = head.place in (lib.WIRE_PLACE_END, lib.WIRE_PLACE_SHORT)
     return _check_dims(call, walk, usize=head.usize, at_end=at_end)
@@ -527,33 +641,37 @@ def _number(rng: random.Random) -> int:
     return HARMLESS if rng.random() < 0.8 else NO_SUCH_CALL
 
 
+#: What a dimension's stop may be at most.
+LIMITS = {
+    lib.WIRE_DIM_USIZE: U64,
+    lib.WIRE_DIM_ARG: U64,
+    lib.WIRE_DIM_BYTE: REACH,
+    lib.WIRE_DIM_TAIL: U64,
+    lib.WIRE_DIM_BIT: 8,
+    lib.WIRE_DIM_ARG_BIT: 64,
+    lib.WIRE_DIM_SHIFT: PAGE,
+}
+
+
 def _check_dims(
     call: tuple[int, ...], walk: list[tuple[int, ...]], *, usize: int, at_end: bool
 ) -> int:
-    limits = {
-        lib.WIRE_DIM_USIZE: U64,
-        lib.WIRE_DIM_ARG: U64,
-        lib.WIRE_DIM_BYTE: REACH,
-        lib.WIRE_DIM_TAIL: U64,
-        lib.WIRE_DIM_BIT: 8,
-        lib.WIRE_DIM_ARG_BIT: 64,
-        lib.WIRE_DIM_SHIFT: PAGE,
-    }
     bytes_walked = bits_walked = 0
     most, reach = usize, 0
     for kind, index, _, stop, step in walk:
-        if kind not in limits:
+        limit = LIMITS.get(kind)
+        if limit is None:
             return SHAPE
         bytes_walked += kind in (lib.WIRE_DIM_BYTE, lib.WIRE_DIM_TAIL)
         bits_walked += kind == lib.WIRE_DIM_BIT
         if bytes_walked > 1 or bits_walked > 1:
             return SHAPE
-        if not step or stop > limits[kind] or index > 5:
+        if not step or stop > limit or index > 5:
             return RANGE
         if bytes_walked and kind in (lib.WIRE_DIM_USIZE, lib.WIRE_DIM_SHIFT):
             return SHAPE
         of_argument = kind in (lib.WIRE_DIM_ARG, lib.WIRE_DIM_ARG_BIT)
-        if of_argument and call[9 + index] != lib.WIRE_A_LITERAL:
+        if of_argument and call[9 + index] != A_LITERAL:
             return SHAPE
         if kind == lib.WIRE_DIM_BIT and not bytes_walked:
             return SHAPE
@@ -565,6 +683,9 @@ def _check_dims(
 
 
 # The agent.
+
+#: Requests for which it forks.
+STARTED = (lib.WIRE_T_START, lib.WIRE_T_EXEC)
 
 
 class AgentRules:
@@ -600,11 +721,41 @@ class AgentRules:
     def _no_file(payload: bytes) -> Expected:
         path = payload.partition(b"\0")[0]
         first = path[: path.find(b"/", 1) if b"/" in path[1:] else None]
-        if first and os.path.lexists(first):
+        if first and _is_there(first):
             raise UnsafeError
-        longest = os.pathconf("/", "PC_PATH_MAX") - 1  # its NUL counts
-        number = errno.ENOENT if len(path) <= longest else errno.ENAMETOOLONG
+        number = errno.ENOENT if len(path) <= _longest_path() else errno.ENAMETOOLONG
         return refused(lib.WIRE_E_SYSTEM, number)
+
+    def damaged(self, rng: random.Random) -> Iterator[Sent]:
+        whole = [(*one, 0) for one in self._whole(rng)]
+        whole += [(*one, channel) for one in self._whole(rng) for channel in (1, 7, 8, 300)]
+        while True:
+            kind, base, channel = whole[int(rng.random() * len(whole))]
+            payload = damage_quickly(rng, base) if rng.random() < 0.7 else base
+            if kind in STARTED and self._takes_a_fork(kind, channel, payload):
+                continue
+            yield kind, channel, payload
+
+    def _takes_a_fork(self, kind: int, channel: int, payload: bytes) -> bool:
+        try:
+            detail = self.answer(kind, channel, payload).detail
+        except UnsafeError:
+            return True
+        return isinstance(detail, tuple) and detail[0] == lib.WIRE_E_SYSTEM
+
+    @staticmethod
+    def _whole(rng: random.Random) -> list[tuple[int, bytes]]:
+        """Requests with a path to nowhere, and requests of types that are none."""
+        found = []
+        for kind in (1, 2, 3, 6, 7, 10, 33, 64, 127, 128, 5000, 65535):
+            for _ in range(40):
+                payload = NOWHERE + rng.randbytes(rng.randrange(20))
+                if kind == lib.WIRE_T_EXEC:
+                    payload += b"\0" * rng.choice((0, 64, 200))
+                if kind == lib.WIRE_T_WRITE:
+                    payload += b"\0" * rng.randrange(2) + rng.randbytes(rng.randrange(50))
+                found.append((kind, payload))
+        return found
 
     def frames(self, rng: random.Random) -> Iterator[Sent]:
         while True:
@@ -630,7 +781,32 @@ class AgentRules:
             yield kind, channel, bytes(payload)
 
 
+@functools.lru_cache(maxsize=4096)
+def _is_there(path: bytes) -> bool:
+    return os.path.lexists(path)
+
+
+@functools.cache
+def _longest_path() -> int:
+    return os.pathconf("/", "PC_PATH_MAX") - 1  # its NUL counts
+
+
 # Damage.
+
+
+WORDS = tuple(struct.pack("<I", value & 0xFFFF_FFFF) for value in INTERESTING)
+
+
+def damage_quickly(rng: random.Random, base: bytes) -> bytes:
+    """One field, one byte or the length is another: damage() costs more than all the rest."""
+    way, where = rng.random(), rng.random()
+    if way < 0.8 and len(base) >= 4:
+        at = int(where * (len(base) // 4)) * 4
+        return base[:at] + WORDS[int(way / 0.8 * len(WORDS))] + base[at + 4 :]
+    at = int(where * len(base))
+    if way < 0.9:
+        return base[:at]
+    return base[:at] + bytes([int(way * 1000) & 0xFF]) + base[at + (way < 0.95) :]
 
 
 def damage(rng: random.Random, data: bytearray) -> None:
@@ -762,6 +938,68 @@ def batches(rules: Rules, *, seed: int, malformed: int) -> Iterator[Batch]:
             continue  # what one frame swallowed made another one harmful
         malformed -= made.malformed
         yield made
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainBatch:
+    """Frames that must be refused, and the bytes of all answers."""
+
+    data: bytes
+    answers: bytes
+    count: int
+
+
+def plain_batches(rules: Rules, *, seed: int, count: int) -> Iterator[PlainBatch]:
+    """Batches in which ``count`` frames in all must be refused."""
+    rng = random.Random(seed)
+    source = rules.damaged(rng)
+    end = REFUSED.size - REFUSAL.size
+    while count > 0:
+        frames: list[bytes] = []
+        answers: list[bytes] = []
+        wanted = min(count, PLAIN_BATCH)
+        while len(answers) < wanted:
+            kind, channel, payload = next(source)
+            try:
+                answer = rules.answer(kind, channel, payload)
+            except UnsafeError:
+                continue
+            if answer.type != lib.WIRE_T_REFUSED:
+                continue
+            assert isinstance(answer.detail, tuple)
+            seq = len(answers) + 1
+            frames.append(HEADER.pack(lib.WIRE_MAGIC, len(payload), kind, channel, seq))
+            frames.append(payload)
+            head = (lib.WIRE_MAGIC, REFUSAL.size, answer.type, channel, seq)
+            answers.append(REFUSED.pack(*head, *answer.detail))
+        last = rules.last
+        foretold = rules.answer(last.type, last.channel, last.payload)
+        answers.append(HEADER.pack(lib.WIRE_MAGIC, 0, foretold.type, last.channel, last.seq))
+        assert len(answers[-1]) == end
+        yield PlainBatch(b"".join((*frames, last.encode())), b"".join(answers), wanted)
+        count -= wanted
+
+
+def exchange_plain(sock: socket.socket, made: PlainBatch, *, seconds: float) -> None:
+    """Send a plain batch; every byte that comes back is as foretold."""
+    view = memoryview(made.data)
+    got = bytearray()
+    stop = time.monotonic() + seconds
+    while len(got) < len(made.answers):
+        left = stop - time.monotonic()
+        assert left > 0, f"no answer to the last frame within {seconds} s"
+        readable, writable, _ = select.select([sock], [sock] if view else [], [], left)
+        if writable:
+            view = view[sock.send(view[: 1 << 18], socket.MSG_DONTWAIT) :]
+        if readable:
+            data = sock.recv(1 << 20)
+            assert data, "the connection ended"
+            got += data
+    if got == made.answers:
+        return
+    pairs = zip(decode(bytes(got)), decode(made.answers), strict=False)
+    mine, foretold = next((mine, foretold) for mine, foretold in pairs if mine != foretold)
+    raise AssertionError(f"(type, channel, seq, payload) is {mine}, foretold {foretold}")
 
 
 def digest(kind: int, payload: bytes) -> int | tuple[int, ...] | None:
