@@ -180,17 +180,26 @@ class Lab:
         """The agent and the callers."""
         return callers.build(self.setup.abis, compiler=self.compiler, cache=self.setup.cache)
 
+    @property
+    def selftests(self) -> tuple[str, ...]:
+        """The targets below tools/testing/selftests/ that the variant's series bring."""
+        series = build.stacked(self.setup.kernel, self.setup.variant)
+        return kselftest.targets(series.touched)
+
     @cached_property
     def kselftests(self) -> Mapping[str, Path]:
-        """The kernel's own selftest of the sample, a program for each ABI; built kernels only."""
+        """The series' own selftests, a program for each ABI; built kernels only."""
         if self.setup.bzimage:
             return {}
-        return kselftest.build(
-            "xyzzy",
-            tree=self.built.tree,
-            headers=self.built.headers,
-            cache=self.setup.cache,
-        )
+        found: dict[str, Path] = {}
+        for target in self.selftests:
+            found |= kselftest.build(
+                target,
+                tree=self.built.tree,
+                headers=self.built.headers,
+                cache=self.setup.cache,
+            )
+        return found
 
     @property
     def described(self) -> tuple[Path, ...]:

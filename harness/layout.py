@@ -30,7 +30,7 @@ from vm.errors import BuildError, UserError
 CDEF_TYPES = """
 typedef uint8_t __u8; typedef int8_t __s8; typedef uint16_t __u16; typedef int16_t __s16;
 typedef uint32_t __u32; typedef int32_t __s32; typedef uint64_t __u64; typedef int64_t __s64;
-typedef uint64_t __aligned_u64; typedef int64_t __aligned_s64;
+typedef uint64_t __aligned_u64; typedef int64_t __aligned_s64; typedef long __kernel_long_t;
 """
 
 #: How long one small translation unit may take, in seconds.

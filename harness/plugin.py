@@ -93,6 +93,7 @@ def full_battery_cpus() -> int:
 def pytest_configure(config: pytest.Config) -> None:
     """Check what the user asked for before anything runs."""
     config.addinivalue_line("markers", "prop(name): the property that the test stands for")
+    config.addinivalue_line("markers", "series(name): only where the variant's stack has it")
     option = config.option
     try:
         setup = Setup(
@@ -276,8 +277,20 @@ def _note_loss(lab: Lab, error: GuestError) -> None:
         lab.lose(error)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A property that the report does not know is a mistake in the test."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A property that the report does not know is a mistake in the test.
+
+    A test of a series that the variant's stack has not is no test of this run.
+    """
+    stack = kernels.variant(config.stash[LAB].setup.variant).stack
+    absent = [
+        item
+        for item in items
+        if (marker := item.get_closest_marker("series")) and marker.args[0] not in stack
+    ]
+    if absent:
+        config.hook.pytest_deselected(items=absent)
+        items[:] = [item for item in items if item not in absent]
     for item in items:
         marker = item.get_closest_marker("prop")
         name = marker.args[0] if marker and marker.args else None

@@ -13,9 +13,10 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vm import proc
@@ -23,6 +24,12 @@ from vm.errors import BuildError
 
 #: Three programs of a thousand lines, on a slow machine.  Seconds.
 SECONDS = 600.0
+
+
+def targets(touched: Iterable[str]) -> tuple[str, ...]:
+    """The selftests whose Makefile is among the files that a series touches."""
+    found = (re.fullmatch(r"tools/testing/selftests/(\w+)/Makefile", name) for name in touched)
+    return tuple(match[1] for match in found if match)
 
 
 def _digest(sources: Path, headers: Path) -> str:

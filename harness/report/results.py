@@ -32,6 +32,7 @@ PROPERTIES: Mapping[str, str] = {
     "P20": "the file descriptor",
     "P21": "signals",
     "P22": "seen from outside",
+    "dfd": "a file, relative to a descriptor",
     "explore": "combinations beyond the sweeps",
     "kselftest": "the kernel's own selftest",
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The series' own kselftest, run in the guest in three ABIs."""
+"""The series' own kselftests, run in the guest in three ABIs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.lab import GUEST_DIR, Lab
+from harness.plugin import LAB
 from harness.report import ktap
 
 if TYPE_CHECKING:
@@ -17,15 +18,21 @@ if TYPE_CHECKING:
 SECONDS = 60.0
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One run for each selftest that the variant's series bring."""
+    if "selftest" in metafunc.fixturenames:
+        metafunc.parametrize("selftest", metafunc.config.stash[LAB].selftests)
+
+
 @pytest.mark.prop("kselftest")
-def test_kselftest(interface: Interface, lab: Lab) -> None:
+def test_kselftest(interface: Interface, lab: Lab, selftest: str) -> None:
     """Its KTAP is well formed, nothing fails, nothing is skipped."""
     if lab.setup.bzimage:
         pytest.skip("the selftest is built from the kernel's tree; this one was built elsewhere")
-    name = f"xyzzy_test_{interface.abi.suffix}"
+    name = f"{selftest}_test_{interface.abi.suffix}"
     assert name in lab.kselftests, f"the series builds no {name}"
     ran = interface.target.execute([f"{GUEST_DIR}/{name}"], seconds=SECONDS)
-    (lab.setup.report / f"kselftest-{interface.abi.name}.ktap").write_text(ran.output)
+    (lab.setup.report / f"kselftest-{selftest}-{interface.abi.name}.ktap").write_text(ran.output)
     parsed = ktap.parse(ran.output)
     assert parsed.problems == ()
     assert parsed.cases
