@@ -111,6 +111,13 @@ guest-test: ## the tests of the harness itself on guests: killed, hung, panicked
 kernel: ## only build the kernel
 	$(call job,kernel,$(kernel-options))
 
+.PHONY: conformance
+conformance: ## Linux's own extensible interfaces, on 6.12 and 6.1 as they are: the table of what they keep
+	$(call job,conformance,$(call option,--kernel,$(call given,KERNEL)) \
+		$(call option,--accel,$(ACCEL)) $(call option,--abi,$(ABI)) \
+		$(call option,--battery,$(BATTERY)) $(call option,--jobs,$(JOBS)) \
+		$(call option,--mirror,$(MIRROR)),$(PYTEST_ARGS))
+
 .PHONY: kernels
 kernels: ## build every kernel in every variant of the sample; KERNEL= and VARIANT= name some
 	$(call job,kernels,$(call option,--kernel,$(call given,KERNEL)) \

@@ -586,9 +586,9 @@ def _the_same_through_every_way(interface: Interface, level: Level) -> None:
         Sweep(dims=(_usizes(PAGE, PAGE), _tail(interface)), template=interface.template()),
     )
     for rule in rules:
-        reference = interface.sweep(rule).rows
+        reference = interface.rows(rule)
         others: dict[str, object] = {
-            way.name: interface.sweep(dataclasses.replace(rule, way=way)).rows
+            way.name: interface.rows(dataclasses.replace(rule, way=way))
             for way in interface.other_ways
         }
         for abi in ABIS:
@@ -596,7 +596,7 @@ def _the_same_through_every_way(interface: Interface, level: Level) -> None:
                 other = Interface(
                     interface.asked, abi, compiler=interface.compiler, target=interface.target
                 )
-                others[abi.name] = other.sweep(rule).rows
+                others[abi.name] = other.rows(rule)
         for name, rows in others.items():
             if rows != reference:
                 raise ContractBrokenError(

@@ -8,6 +8,7 @@ vm.errors.Verdict for what the infrastructure or the kernel did.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from harness.abi import ABIS
 from harness.contract import Contract
 from harness.lab import Lab, Setup
 from harness.plugin import REPORT_DIR, chosen_abis
-from vm import accel, doctor, kernels, kernelset, shell
+from vm import accel, doctor, kernels, kernelset, proc, shell
 from vm.errors import HarnessError, UserError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -150,13 +151,63 @@ def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
 @click.option("--local", is_flag=True, help="The kernel that this machine runs, without a guest.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def check(contract: str, battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
-    """Run the battery on CONTRACT: a name in harness/interfaces, or a file that defines one."""
-    checked = interfaces.load(contract)
+    """Run the battery on CONTRACT: names in harness/interfaces, or a file that defines one."""
+    checked = interfaces.load_several(contract)
     setup = _setup(**asked)
     if not setup.local:
-        _prepare(Lab(setup), checked)
+        _prepare(Lab(setup), *checked)
     options = [*_pytest_options(setup, battery), "--contract", contract]
     _pytest([str(BATTERY_TESTS), "-q", *options, *pytest_args])
+
+
+@cli.command("conformance")
+@_options("abi", "accel", "battery", "jobs", "mirror", "report")
+@click.option(
+    "--kernel",
+    "several",
+    default="6.12,6.1",
+    show_default=True,
+    help="Series of vm/kernels.toml, several with commas.",
+)
+@click.option(
+    "--interfaces",
+    "named",
+    default="",
+    help="Only these names of harness/interfaces, several with commas.",
+)
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def conformance_of_linux(
+    several: str, named: str, battery: str, report: Path, pytest_args: tuple[str, ...], **asked: Any
+) -> None:
+    """Put Linux's own interfaces to the test on kernels without a patch of ours."""
+    from harness.report import conformance as tables  # noqa: PLC0415 - nothing else needs it
+
+    own = named or ",".join(interfaces.own())
+    interfaces.load_several(own)
+    kernels_asked = [one.strip() for one in several.split(",") if one.strip()]
+    setups = [
+        _setup(**asked, kernel=one, variant="conformance", report=report / f"linux-{one}")
+        for one in kernels_asked
+    ]
+    runs, worst = [], 0
+    for setup in setups:
+        _prepare(Lab(setup))
+        args = [sys.executable, "-m", "pytest", str(BATTERY_TESTS), "-q", "--prove"]
+        args += [*_pytest_options(setup, battery), "--contract", own, *pytest_args]
+        proc.show(args)
+        code = subprocess.call(args)
+        if code not in (0, 1):
+            raise SystemExit(code)
+        worst = max(worst, code)
+        runs.append(tables.load(setup.kernel, setup.report))
+    abis = [one.name for one in setups[0].abis]
+    for name, text in (
+        ("index.html", tables.html(runs, abis)),
+        ("interfaces.md", tables.markdown(runs, abis)),
+    ):
+        (report / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        click.echo(f"table: {report / name}")
+    raise SystemExit(worst)
 
 
 def _pytest(args: list[str]) -> NoReturn:
@@ -181,9 +232,9 @@ def _pytest_options(setup: Setup, battery: str) -> list[str]:
     return [*args, "--local"] if setup.local else args
 
 
-def _prepare(lab: Lab, contract: Contract | None = None) -> None:
+def _prepare(lab: Lab, *contracts: Contract) -> None:
     """Everything that a run needs, and one line that says what it is."""
-    if contract is not None:
+    for contract in contracts:
         lab.check_headers(contract)
     if lab.setup.bzimage:
         _ = lab.programs

@@ -32,6 +32,7 @@ from vm.deadline import Deadline
 from vm.errors import GuestError, InfraError, UserError, Verdict
 from vm.guest import Guest, GuestSpec
 from vm.guestroot import make_root
+from vm.kernels import Version
 
 #: The virtio-serial port of the agent (agent.c:PORT).
 PORT = "extsys.0"
@@ -130,6 +131,7 @@ class Lab:
         self.broken: GuestError | None = None  #: why the run gave up on guests
         self.guest: Guest | None = None
         self._target: Target | None = None
+        self._release: str | None = None
         self._stack = contextlib.ExitStack()
         self._seen_events = 0
         self.boot_events: list[str] = []  #: splats while the last guest booted
@@ -247,6 +249,7 @@ class Lab:
             raise self.broken
         if self._target is None:
             self._target = self._local() if self.setup.local else self._boot()
+            self._release = self._target.hello.release
         return self._target
 
     def _local(self) -> Target:
@@ -326,6 +329,16 @@ class Lab:
                 verdict=first.verdict,
                 console_tail=tuple(first.report[:30]),
             )
+
+    @property
+    def release(self) -> str | None:
+        """What `uname -r` says on the target; None before there was one."""
+        return self._release
+
+    @property
+    def version(self) -> Version | None:
+        """The first two numbers of that."""
+        return kernels.parse_version(self._release) if self._release else None
 
     def facts(self) -> dict[str, str]:
         """What a reader of the report has to know about the run."""

@@ -23,16 +23,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from harness import interfaces
+from harness import interfaces, known, prove
 from harness.abi import ABI, ABIS, abi
 from harness.batteries import BATTERY, ELSEWHERE, Level
 from harness.contract import Contract
 from harness.findings import ContractBrokenError
-from harness.interface import Interface
+from harness.interface import Interface, SetupError
 from harness.lab import Lab, Setup
 from harness.report import ktap, repro, repro_layout, show
 from harness.report.results import PROPERTIES, TestResult, counts
 from harness.target import MOST_LANES
+from vm import cache as store
 from vm import kernels
 from vm.errors import GuestError, HarnessError, Verdict
 
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 LAB = pytest.StashKey[Lab]()
-CONTRACT = pytest.StashKey[Contract]()
+CONTRACTS = pytest.StashKey[tuple[Contract, ...]]()
 FAMILY = pytest.StashKey[tuple[Contract, ...]]()
 INTERFACE = pytest.StashKey[Interface]()
+GONE = pytest.StashKey[list[str]]()
 BATTERY_USED = pytest.StashKey[bool]()
+LAST_CONTRACT = pytest.StashKey[Contract]()
 RESULTS = pytest.StashKey[list[TestResult]]()
 REPORT_DIR = "build/report"
 
@@ -71,7 +74,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--jobs", type=int, help="compiler jobs")
     group.addoption("--mirror", help="base URL of kernel sources")
     group.addoption(
-        "--contract", default="xyzzy", help="name in harness/interfaces, or a file (%(default)s)"
+        "--contract",
+        default="xyzzy",
+        help="names in harness/interfaces, several with commas, or a file, or all (%(default)s)",
+    )
+    group.addoption(
+        "--prove", action="store_true", help="compile each reproducer and run it in the guest"
     )
     group.addoption("--local", action="store_true", help="this machine's kernel, no guest")
     group.addoption("--bzimage", type=Path, help="a kernel built elsewhere, instead of building")
@@ -111,13 +119,13 @@ def pytest_configure(config: pytest.Config) -> None:
             patches=tuple(option.patch),
             cpus=full_battery_cpus() if option.battery == "full" else 1,
         )
-        several = interfaces.family(option.contract)
+        several = interfaces.families(option.contract)
     except HarnessError as exc:
         raise pytest.UsageError("\n".join(exc.lines())) from exc
     config.stash[LAB] = Lab(setup)
-    config.stash[FAMILY] = several
+    config.stash[FAMILY] = several[0]
     # Until the kernel's headers are there: which tests there are has to be known before.
-    config.stash[CONTRACT] = _expected(several, setup)
+    config.stash[CONTRACTS] = tuple(_expected(one, setup) for one in several)
     config.stash[RESULTS] = []
     # `timeout` and CI runners end a run with SIGTERM: it must clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, _terminated)
@@ -151,20 +159,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
     chosen = config.stash[LAB].setup.abis
     if "battery_item" in metafunc.fixturenames:
-        contract = config.stash[CONTRACT]
+        contracts = config.stash[CONTRACTS]
         config.stash[BATTERY_USED] = True
+        applying = [
+            (contract, item, abi)
+            for contract in contracts
+            for item in BATTERY
+            for abi in chosen
+            if item.unless(contract, abi) is None
+        ]
+        names = [f"{item.prop}-{item.name}-{abi.name}" for _, item, abi in applying]
+        marks = [pytest.mark.prop(item.prop) for _, item, _ in applying]
+        if len(contracts) == 1:  # which the fixture gives, in the kernel's own version
+            metafunc.parametrize(
+                ("battery_item", "abi"),
+                [
+                    pytest.param(item, abi, id=name, marks=mark)
+                    for (_, item, abi), name, mark in zip(applying, names, marks, strict=True)
+                ],
+            )
+            return
         metafunc.parametrize(
-            ("battery_item", "abi"),
+            ("contract", "battery_item", "abi"),
             [
-                pytest.param(
-                    item,
-                    abi,
-                    id=f"{item.prop}-{item.name}-{abi.name}",
-                    marks=pytest.mark.prop(item.prop),
-                )
-                for item in BATTERY
-                for abi in chosen
-                if item.unless(contract, abi) is None
+                pytest.param(*one, id=f"{one[0].name}-{name}", marks=mark)
+                for one, name, mark in zip(applying, names, marks, strict=True)
             ],
         )
     elif "abi" in metafunc.fixturenames:
@@ -197,8 +216,9 @@ def contract(request: pytest.FixtureRequest) -> Contract:
     """
     stash = request.config.stash
     several: tuple[Contract, ...] = stash[FAMILY]
+    expected: tuple[Contract, ...] = stash[CONTRACTS]
     found = interfaces.for_kernel(several, stash[LAB].compiler)
-    stash[CONTRACT] = found
+    stash[CONTRACTS] = (found, *expected[1:])
     return found
 
 
@@ -210,8 +230,18 @@ def interface(
 
     Afterwards the console has nothing to say that this test caused.
     """
-    lab.check_headers(contract)
+    if lab.setup.local and contract.needs.root:
+        pytest.skip(f"left out on this machine's kernel: it needs root: {contract.needs.root}")
     target = lab.target()
+    release = kernels.parse_version(target.hello.release)
+    if release < contract.since:
+        pytest.skip(f"{contract.name} came with Linux {contract.since[0]}.{contract.since[1]}")
+    lab.check_headers(contract)
+    last = request.config.stash.get(LAST_CONTRACT, contract)
+    if last.setup and last != contract:
+        for one in lab.setup.abis:  # what it has set up must not last
+            target.gone(one)
+    request.config.stash[LAST_CONTRACT] = contract
     refusal = target.runs(abi)
     if refusal:
         if lab.setup.local:
@@ -236,6 +266,11 @@ def pytest_runtest_makereport(
     params = getattr(getattr(item, "callspec", None), "params", {})
     if "abi" in params and call.when == "setup":
         report.user_properties.append(("abi", params["abi"].name))
+    tested = getattr(item, "funcargs", {}).get("contract")
+    if isinstance(tested, Contract) and call.when == "call":
+        report.user_properties.append(("interface", tested.name))
+    elif "contract" in params and call.when == "setup":
+        report.user_properties.append(("interface", params["contract"].name))
     marker = item.get_closest_marker("prop")
     if marker and call.when == "setup":
         report.user_properties.append(("prop", marker.args[0]))
@@ -244,11 +279,41 @@ def pytest_runtest_makereport(
         report.user_properties.append(("verdict", error.verdict.name))
         report.longrepr = "\n".join(error.lines())
     if isinstance(error, ContractBrokenError):
-        # The two lines of each cause say it all; where in the harness it was raised does not.
-        report.longrepr = "\n".join((str(error), *_reproducers(item, error)))
+        _tell(item, report, error)
+    if isinstance(error, SetupError) and item.config.stash[LAB].setup.local:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), None, str(error))  # type: ignore[assignment]
     if isinstance(error, GuestError):
         _note_loss(item.config.stash[LAB], error)
     return report
+
+
+def _tell(item: pytest.Item, report: pytest.TestReport, error: ContractBrokenError) -> None:
+    """What a broken contract's test says; a known finding alone is not a failure.
+
+    The two lines of each cause say it all; where in the harness it was raised does not.
+    """
+    interface = item.stash.get(INTERFACE, None)
+    marker = item.get_closest_marker("prop")
+    lines = _reproducers(item, error)
+    report.longrepr = "\n".join((str(error), *lines))
+    if interface is None or marker is None:
+        return
+    setup = item.config.stash[LAB].setup
+    if setup.patches or setup.kernel_tree:
+        return  # nobody knows what such a kernel has to show
+    version = kernels.parse_version(interface.target.hello.release)
+    names, new = known.explain(
+        error.mismatches,
+        known.of(interface.asked.name, version),
+        prop=marker.args[0],
+        abi=interface.abi.name,
+    )
+    report.user_properties.append(("known", names))
+    if names and not new:
+        report.user_properties.append(("finding", str(report.longrepr)))
+        report.outcome = "skipped"
+        report.wasxfail = f"known finding: {', '.join(names)}"
 
 
 def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
@@ -257,7 +322,8 @@ def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
     marker = item.get_closest_marker("prop")
     if interface is None or marker is None:
         return []
-    directory = item.config.stash[LAB].setup.report / "reproducers"
+    lab = item.config.stash[LAB]
+    directory = lab.setup.report / "reproducers"
     lines = []
     for mismatch in error.mismatches[: ContractBrokenError.SHOWN]:
         _Collector.reproducers += 1
@@ -268,6 +334,8 @@ def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
             path = repro.write(interface, mismatch, directory, prop=marker.args[0], number=number)
         if path is not None:
             lines.append(f"reproducer: {path}")
+        if path is not None and item.config.option.prove and mismatch.cause != "layout":
+            lines.append(f"reproduced: {prove.in_guest(lab, interface, path)}")
     return lines
 
 
@@ -330,7 +398,7 @@ class _Collector:
         skipped = [report for report in self.reports if report.skipped]
         verdict = Verdict[facts["verdict"]] if "verdict" in facts else Verdict.FAIL
         skip = None
-        if skipped and not failed:
+        if skipped and not failed and "finding" not in facts:
             longrepr = skipped[0].longrepr
             skip = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
         return TestResult(
@@ -341,7 +409,9 @@ class _Collector:
             abi=facts.get("abi"),
             calls=facts.get("calls", 0),
             seconds=seconds,
-            text="\n".join(str(report.longrepr) for report in failed),
+            text=facts.get("finding") or "\n".join(str(one.longrepr) for one in failed),
+            interface=facts.get("interface"),
+            known=tuple(facts.get("known", ())),
         )
 
 
@@ -357,11 +427,31 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not results or session.config.option.collectonly:
         return
     worst = _worst(results)
+    gone = session.config.stash[GONE] = _gone(session.config, results)
+    hollow = os.environ.get("CI") and _hollow(results)
     if worst.value > Verdict.FAIL.value:
         session.exitstatus = worst.value
-    elif exitstatus == pytest.ExitCode.OK and os.environ.get("CI") and _hollow(results):
+    elif exitstatus == pytest.ExitCode.OK and (gone or hollow):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     _write_report(session.config, results)
+
+
+def _gone(config: pytest.Config, results: list[TestResult]) -> list[str]:
+    """Known findings that this run should have met, and has not."""
+    lab = config.stash[LAB]
+    version = lab.version
+    if version is None or lab.setup.patches or lab.setup.kernel_tree:
+        return []
+    met = {(name, one.abi) for one in results for name in one.known}
+    found = {}
+    for one in results:
+        if one.interface is None or one.skip is not None or one.verdict is not Verdict.PASS:
+            continue
+        prop, abi = one.prop or "", one.abi or ""
+        for finding in known.of(one.interface, version):
+            if finding.expected(prop=prop, abi=abi) and (finding.name, abi) not in met:
+                found[finding.name, abi] = f"{abi}: {finding.name} is not there: {finding.what}"
+    return list(found.values())
 
 
 def _worst(results: list[TestResult]) -> Verdict:
@@ -372,11 +462,13 @@ def _left_out(config: pytest.Config) -> list[str]:
     """Items of the battery that do not apply to the contract, each with its reason."""
     if not config.stash.get(BATTERY_USED, False):
         return []
-    contract, abis = config.stash[CONTRACT], config.stash[LAB].setup.abis
+    contracts, abis = config.stash[CONTRACTS], config.stash[LAB].setup.abis
+    if len(contracts) > 1:
+        return []  # which is a page of lines for each
     why: dict[tuple[str, str], list[str]] = {}
     for item in BATTERY:
         for one in abis:
-            reason = item.unless(contract, one)
+            reason = item.unless(contracts[0], one)
             if reason is not None:
                 why.setdefault((f"{item.prop} {item.name}", reason), []).append(one.name)
     lines = [
@@ -407,6 +499,15 @@ def _write_report(config: pytest.Config, results: list[TestResult]) -> None:
     _write(directory / "results.ktap", ktap.write(cases))
     summary = show.markdown(results, title="Extensible syscalls", facts=lab.facts())
     _write(directory / "summary.md", summary)
+    store.write_json(
+        directory / "results.json",
+        {
+            "facts": lab.facts(),
+            "release": lab.release,
+            "gone": config.stash[GONE],
+            "results": [one.as_json() for one in results],
+        },
+    )
 
 
 def _write(path: Path, text: str) -> None:
@@ -434,6 +535,8 @@ def pytest_terminal_summary(
     )
     terminalreporter.write(text)
     terminalreporter.write_line(show.count_line(counts(results)))
+    for line in config.stash.get(GONE, []):
+        terminalreporter.write_line(f"a known finding has gone: {line}", red=True)
     for name in _hollow(results):
         terminalreporter.write_line(f"{name}: nothing ran; with CI set that is a failure")
     worst = _worst(results)  # pytest gives the exit code that it had before ours

@@ -37,6 +37,7 @@ JOBS: Mapping[str, tuple[str, ...]] = {
     "host-test": ("python", "build", "guest"),
     "kernel": ("python", "build", "source"),
     "kernels": ("python", "build", "source"),
+    "conformance": ("python", "build", "source", "guest"),
     "callers": ("python", "build", "source"),
     "shell": ("python", "build", "source", "guest"),
     "bench": ("python", "build", "source", "guest"),
@@ -45,7 +46,7 @@ JOBS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: Jobs that work with all kernels of kernels.toml when none is named.
-EVERY_KERNEL = ("kernels",)
+EVERY_KERNEL = ("kernels", "conformance")
 
 #: The kinds of probe that a row can have; packages.toml explains them.
 PROBES = ("tool", "file", "links", "module", "header")

@@ -15,12 +15,30 @@ from harness.contract import Contract
 from harness.layout import Compiler
 from vm.errors import HarnessError, UserError
 
+#: The one that no kernel has but ours.
+SAMPLE = "xyzzy"
 HERE = Path(__file__).resolve().parent
 
 
 def names() -> list[str]:
     """The interfaces that are here."""
     return sorted(path.stem for path in HERE.glob("[a-z]*.py"))
+
+
+def own() -> list[str]:
+    """Linux's own: all but the sample."""
+    return [name for name in names() if name != SAMPLE]
+
+
+def families(named: str) -> tuple[tuple[Contract, ...], ...]:
+    """Interfaces by names with commas, or all that are here: each as family() has it."""
+    wanted = names() if named == "all" else [one.strip() for one in named.split(",")]
+    return tuple(family(one) for one in dict.fromkeys(wanted) if one)
+
+
+def load_several(named: str) -> tuple[Contract, ...]:
+    """The same, each as load() has it."""
+    return tuple(one[0] for one in families(named))
 
 
 def load(named: str) -> Contract:
@@ -89,7 +107,7 @@ def for_kernel(several: Sequence[Contract], compiler: Compiler) -> Contract:
         compiler,
         ABIS[0],
         includes=(first.header,),
-        expressions={"ksize": f"sizeof(struct {first.struct})"},
+        expressions={"ksize": f"sizeof({layouts.tag(first.struct)})"},
     )
     return of_size(several, found["ksize"])
 

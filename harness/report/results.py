@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vm.errors import Verdict
 
@@ -51,7 +52,19 @@ class TestResult:
     abi: str | None = None
     calls: int = 0  #: system calls that stand behind it
     seconds: float = 0.0
-    text: str = ""  #: what it said when it failed
+    text: str = ""  #: what it said when it failed, or met a finding
+    interface: str | None = None  #: the contract's name
+    known: tuple[str, ...] = ()  #: findings that it met (harness.known)
+
+    def as_json(self) -> dict[str, Any]:
+        """For another process to read."""
+        return {**dataclasses.asdict(self), "verdict": self.verdict.name}
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> TestResult:
+        """What as_json() has written."""
+        known = tuple(raw["known"])
+        return cls(**{**raw, "verdict": Verdict[raw["verdict"]], "known": known})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +75,7 @@ class Cell:
     failed: int = 0
     skipped: int = 0
     calls: int = 0
+    known: int = 0  #: of those that passed: that have met a known finding and nothing else
     worst: Verdict = Verdict.PASS
 
     def __str__(self) -> str:
@@ -71,6 +85,8 @@ class Cell:
             return "skipped"
         if not self.passed:
             return ""
+        if self.known:
+            return f"known: {self.known} of {self.passed}"
         return f"{self.calls:,} calls" if self.calls else "ok"
 
 
@@ -88,6 +104,7 @@ def table(results: Iterable[TestResult]) -> dict[str, dict[str, Cell]]:
             failed=cell.failed + (one.verdict is not Verdict.PASS),
             skipped=cell.skipped + (one.skip is not None),
             calls=cell.calls + one.calls,
+            known=cell.known + (good and bool(one.known)),
             worst=max(cell.worst, one.verdict, key=lambda verdict: verdict.value),
         )
     order = list(PROPERTIES)

@@ -29,7 +29,7 @@ def terminal(results: Sequence[TestResult], *, title: str, width: int, color: bo
         shown = []
         for abi in abis:
             cell = row.get(abi, Cell())
-            style = "red" if cell.failed else "yellow" if cell.skipped else "green"
+            style = "red" if cell.failed else "yellow" if cell.skipped or cell.known else "green"
             shown.append(f"[{style}]{cell}[/]")
         grid.add_row(f"{prop} {PROPERTIES[prop]}", *shown)
     out = StringIO()
@@ -63,6 +63,10 @@ def markdown(results: Sequence[TestResult], *, title: str, facts: Mapping[str, s
         for prop, row in cells.items():
             shown = " | ".join(str(row.get(abi, Cell())) for abi in abis)
             lines.append(f"| {prop} {PROPERTIES[prop]} | {shown} |")
+    met = list(dict.fromkeys(name for one in results for name in one.known))
+    if met:
+        lines += ["", "## Known findings", ""]
+        lines += [f"- {name}" for name in met]
     bad = [one for one in results if one.verdict.value]
     if bad:
         lines += ["", "## Failed", ""]

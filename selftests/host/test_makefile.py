@@ -24,7 +24,7 @@ TARGETS = re.findall(r"^\.PHONY: (\S+)$", MAKEFILE, re.MULTILINE)
 PARAMETERS = re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE)
 JOBS = (
     *("vm-test", "host-test", "guest-test", "kernel", "kernels", "callers"),
-    *("shell", "doctor", "bench"),
+    *("conformance", "shell", "doctor", "bench"),
 )
 
 LOGGING = """\
