@@ -503,11 +503,7 @@ def _bits_of_a_bounded_field(interface: Interface, name: str, maximum: int, widt
     values += [value for value in above if maximum < value < 1 << width]
     interface.check_all(*(interface.case(**{name: value}) for value in values))
     # The bound itself is taken.  What it does may take its time, so only that is looked at.
-    effect = interface.contract.effect
-    flags = (effect.nonblock,) if isinstance(effect, ReadBack) and effect.nonblock else ()
-    if flags:
-        most = dataclasses.replace(interface.case(**{name: maximum}), flags=flags)
-        interface.check_all(most, about=frozenset({"errno"}))
+    interface.check_all(interface.case(**{name: maximum}), about=frozenset({"errno"}))
 
 
 # P12, P15: registers and ways into the kernel.
@@ -708,7 +704,7 @@ def set_fields(interface: Interface, case: Case, **fields: int) -> Case:
 
 def _sized(interface: Interface, case: Case, usize: int, *, tail: bytes = b"") -> Case:
     """The case with another size: its memory grows or shrinks with it."""
-    length = max(usize, interface.contract.field_end)
+    length = interface.contract.extent(usize)
     memory = case.memory[:length].ljust(length, b"\0")
     if tail:
         memory = memory[: -len(tail)] + tail

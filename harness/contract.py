@@ -642,6 +642,10 @@ class Contract:
         """Bytes of the struct that a caller must have for its size to be readable."""
         return self.size.end if isinstance(self.size, SizeField) else 0
 
+    def extent(self, usize: int) -> int:
+        """Bytes of the struct that have to be there for a call with this size."""
+        return max(usize or self.zero_means or 0, self.field_end)
+
     def flags(self, arg: int) -> Flags:
         """The flags argument ``arg``.  Raises UserError when it is none."""
         found = self.args[arg]

@@ -50,8 +50,8 @@ class Causes:
                 known, last=one.last, count=known.count + one.count
             )
 
-    def add_canary(self, row: CanaryRow, where: str) -> None:
-        """Memory that nobody may write was found changed."""
+    def add_canary(self, row: CanaryRow, where: str, case: Case | None) -> None:
+        """Memory that nobody may write was found changed; ``case`` was the last call before."""
         self.add(
             Mismatch(
                 first=where,
@@ -60,6 +60,7 @@ class Causes:
                 allowed="nothing but the size field is written",
                 seen=f"the byte at {row.canary:+d} from the struct changed",
                 cause="canary",
+                case=case,
             )
         )
 

@@ -312,7 +312,7 @@ class Interface:
     def example(self, *, usize: int | None = None, **fields: int) -> bytes:
         """An accepted struct of ``usize`` bytes (the kernel's own size by default)."""
         size = self.ksize if usize is None else usize
-        length = max(size, self.contract.field_end)
+        length = self.contract.extent(size)
         memory = self.template(**fields)[:length].ljust(length, b"\0")
         return cases.with_usize(self.contract, memory, size)
 
@@ -347,7 +347,12 @@ class Interface:
         return pids
 
     def _place(
-        self, program: Program, case: Case, pids: Mapping[Peer, ResultOf] = MappingProxyType({})
+        self,
+        program: Program,
+        case: Case,
+        pids: Mapping[Peer, ResultOf] = MappingProxyType({}),
+        *,
+        effect: bool = True,
     ) -> _Placed:
         """Add a case to a program: memory, call, effect, and a look at the memory."""
         program.reset()
@@ -364,14 +369,18 @@ class Interface:
         if case.protection is not Protection.READ_WRITE:
             value = self.constant(case.protection.value, "linux/mman.h")
             program.syscall(self.number("mprotect"), at(ARENA), AREA_BYTES, value)
-        placed = self.place_call(program, case, look=len(present) if case.pointer is None else 0)
+        look = len(present) if case.pointer is None else 0
+        placed = self.place_call(program, case, look=look, effect=effect)
         pid = pids[case.peer[1]] if case.peer is not None else None
         return dataclasses.replace(placed, pid=pid)
 
-    def place_call(self, program: Program, case: Case, *, look: int) -> _Placed:
+    def place_call(
+        self, program: Program, case: Case, *, look: int, effect: bool = True
+    ) -> _Placed:
         """Add a case's call and its effect to a program that has laid out the memory.
 
-        ``look`` bytes of the struct are read back afterwards.
+        ``look`` bytes of the struct are read back afterwards.  Without
+        ``effect`` what was accepted is undone, and not looked at: that may block.
         """
         number = self.number(self.contract.number, case.way)
         entry = Entry.INT80 if case.way and case.way.int80 else Entry.NATIVE
@@ -379,7 +388,7 @@ class Interface:
             program.syscall(self.number(step.call), *sweep.step_args(step))
         call = program.syscall(number, *cases.registers(self.contract, case), entry=entry)
         got = shown = None
-        if isinstance(self.contract.effect, ReadBack):
+        if effect and isinstance(self.contract.effect, ReadBack):
             length = self.ksize + sweep.BUFFER_SPARE
             program.fill(SCRATCH, 0, length, sweep.BUFFER_FILL)
             got = program.syscall(self.number("read"), call, at(SCRATCH), length)
@@ -521,7 +530,10 @@ class Interface:
         for batch in self._batches(several):
             program = Program()
             pids = self._enter(program, [several[index] for index in batch])
-            placed = [self._place(program, several[index], pids) for index in batch]
+            placed = [
+                self._place(program, several[index], pids, effect="effect" in about)
+                for index in batch
+            ]
             results = self.caller.run(program)
             for index, one in zip(batch, placed, strict=True):
                 found[index] = self.compare(one.case, self._look(one, results), about=about)

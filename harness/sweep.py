@@ -294,6 +294,7 @@ def encode(
         deadline_ms=deadline_ms,
         template_length=len(sweep.template),
         data_length=len(data),
+        zero_means=contract.zero_means or 0,
     )
     call = encode_op(
         kind=lib.WIRE_OP_SYSCALL,
@@ -356,7 +357,7 @@ def decode_rows(payload: bytes) -> list[Row]:
 
 def _tail_stop(sweep: Sweep, contract: Contract, usize: int) -> int:
     if sweep.place is Place.SHORT:
-        return max(0, min(max(usize, contract.field_end), REACH) - 1)
+        return max(0, min(contract.extent(usize), REACH) - 1)
     return usize
 
 
@@ -397,7 +398,7 @@ def _step(
 
 def case_of(sweep: Sweep, contract: Contract, point: Point) -> Case:
     """The call at a point.  Mirrors caller.c:lay_out(): around the struct lie canaries."""
-    extent = min(max(point.usize, contract.field_end), REACH)
+    extent = min(contract.extent(point.usize), REACH)
     data = cases.with_usize(contract, sweep.template[:extent].ljust(extent, b"\0"), point.usize)
     hole = None
     if sweep.place is Place.END:
@@ -583,10 +584,13 @@ def compare(
     blocks = predict(sweep, contract, layout, register=register)
     block: Block | None = None
     used = 0  # calls of the block that rows have covered
+    before: tuple[Block, int] | None = None  # the call before: a stray write is found behind it
     done = 0
     for row in result.rows:
         if row.canary is not None:
-            found.add_canary(row, f"up to call {row.first} of {_dims(sweep)}")
+            where = f"up to call {row.first} of {_dims(sweep)}"
+            case = case_of(sweep, contract, at_index(sweep, contract, *before)) if before else None
+            found.add_canary(row, where, case)
             continue
         left = row.count
         while left:
@@ -611,6 +615,7 @@ def compare(
                 )
             used += step
             left -= step
+            before = (block, used - 1)
             done += step
     # A fault in a call ends the walk: it is the last row, and among what was found.
     ended = bool(result.rows and result.rows[-1].seen.signal)

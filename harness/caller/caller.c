@@ -418,8 +418,9 @@ static struct {
 	uint32_t count;
 } peers;
 
-/* A child of a program's, which ends with it. */
+/* A child of a program's, which ends with it: its exit code, where others are errnos. */
 static bool forked;
+#define ANSWERED 200
 
 /* Zero, or the errno.  By system calls: libc's setresuid() is about all threads. */
 static int take_identity(const struct wire_op *op)
@@ -526,6 +527,7 @@ static int become(const struct wire_op *op)
 		return errno;
 	if (!pid) {
 		forked = true;
+		*own = 1;	/* no child of a call's: its calls are made as told */
 		peers.count = 0;
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		error = take_identity(op);
@@ -536,9 +538,9 @@ static int become(const struct wire_op *op)
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (!WIFEXITED(status))
+	if (!WIFEXITED(status) || !WEXITSTATUS(status))
 		return ECHILD;
-	return WEXITSTATUS(status) ? WEXITSTATUS(status) : -1;
+	return WEXITSTATUS(status) == ANSWERED ? -1 : WEXITSTATUS(status);
 }
 
 static void run_op(struct run *run, const struct wire_op *op, struct wire_result *result)
@@ -893,7 +895,7 @@ static void do_program(const struct wire_header *re, const unsigned char *payloa
 	run_program(re, payload, re->length, &none);
 	end_peers();
 	if (forked)
-		_exit(0);
+		_exit(ANSWERED);
 }
 
 static void do_stall(const struct wire_header *re, const unsigned char *payload)
@@ -928,7 +930,7 @@ static void do_stall(const struct wire_header *re, const unsigned char *payload)
 	run_program(re, payload + whole, re->length - whole, &stalls);
 	end_peers();
 	if (forked)
-		_exit(0);
+		_exit(ANSWERED);
 }
 
 /* Sweeps. */
@@ -1041,7 +1043,7 @@ static void lay_out(struct walk *w)
 	const struct wire_sweep *s = &w->s;
 	unsigned char *old_p = w->p;
 	unsigned char *old_end = w->p + w->extent;
-	uint64_t extent = w->usize;
+	uint64_t extent = w->usize ? w->usize : s->zero_means;
 	uint64_t field_end = 0;
 	unsigned char *from, *to, *mirror;
 	size_t known;

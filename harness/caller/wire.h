@@ -227,7 +227,7 @@ struct wire_sweep {
 	uint32_t deadline_ms;	/* for each call, as above; 0: none */
 	uint32_t template_length; /* the struct's first bytes, in the data area */
 	uint32_t data_length;	/* of the data area: the template, then scratch's bytes */
-	uint32_t reserved;
+	uint32_t zero_means;	/* bytes that are laid out for a usize of 0 */
 };
 
 #define WIRE_ROW_WRITTEN 1	/* the size field changed; written has its value */

@@ -159,10 +159,11 @@ class SweepHead(NamedTuple):
     deadline_ms: int
     template_length: int
     data_length: int
-    reserved: int
+    zero_means: int
 
     def extent(self, usize: int) -> int:
         """Bytes of the struct that are really there."""
+        usize = usize or self.zero_means
         if self.size_kind == lib.WIRE_SIZE_NONE:
             usize = self.template_length
         if self.size_kind == lib.WIRE_SIZE_FIELD:
@@ -508,7 +509,7 @@ class CallerRules:
             *(len(walk), before, after),
             *(size_kind, rng.choice((0, 0, 4)), 4),
             *(rng.randrange(4), rng.choice((1, 0xFF)), rng.choice((0, 24, 40))),
-            *(0, rng.randrange(len(data) + 1), len(data), 0),
+            *(0, rng.randrange(len(data) + 1), len(data), rng.choice((0, 0, 24))),
         )
         start = OP.size + SWEEP_TAIL.size + DIM.size * len(walk)
         numbers = [8, *(start + OP.size * index + 8 for index in range(before + after))]

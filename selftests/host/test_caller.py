@@ -322,12 +322,23 @@ def test_what_an_identity_cannot_have_is_refused(local: Target, here: ABI) -> No
 
 def test_a_child_that_dies_is_not_the_caller_s_death(local: Target, here: ABI) -> None:
     mine = pid_of(local, here)
+    for code, said in ((9, "Bad file descriptor"), (0, "No child processes")):
+        program = Program()
+        program.become(Who())
+        program.syscall(hosttarget.numbers(here)["exit_group"], code)
+        with pytest.raises(RefusedError, match=said):
+            run(local, here, program)
+        assert pid_of(local, here) == mine
+
+
+def test_a_call_that_gives_zero_does_not_end_a_child(local: Target, here: ABI) -> None:
+    """Only the child of a call that makes one has nothing to do."""
     program = Program()
     program.become(Who())
-    program.syscall(hosttarget.numbers(here)["exit_group"], 9)
-    with pytest.raises(RefusedError, match="Bad file descriptor"):  # errno 9
-        run(local, here, program)
-    assert pid_of(local, here) == mine
+    program.syscall(hosttarget.numbers(here)["prctl"], 15, at(ARENA), 0, 0, 0)  # PR_SET_NAME
+    child = program.syscall(hosttarget.numbers(here)["getpid"])
+    results = run(local, here, program)
+    assert results[child.index].ret > 0
 
 
 def test_one_identity_to_a_program(local: Target, here: ABI) -> None:

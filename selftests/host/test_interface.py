@@ -127,10 +127,16 @@ def test_a_kernel_that_is_right_passes(local: Target, here: ABI, compilers: Comp
     """The battery at its quick level, but for the items with most calls."""
     first = here is hosttarget.running()[0]
     ksize = 32 if first else 24
+    tried = set()
     with rigged(local, here, compilers, ksize=ksize) as rig:
         for item in items(here, ksize):
-            if item.name not in SLOW:
-                item.run(rig.interface, Level())
+            # What this machine does not let us do is an item's own business, not the test's.
+            with contextlib.suppress(pytest.skip.Exception):
+                if item.name not in SLOW:
+                    item.run(rig.interface, Level())
+                    tried.add(item.prop)
+    # P6 has one item, a slow one; P19 takes a caller that may become another.
+    assert tried >= PLAYED - {"P6", "P19"}
 
 
 @pytest.mark.parametrize("fault", sorted(fakexyzzy.FAULTS.keys() - fakexyzzy.PRIVILEGE))
@@ -140,7 +146,8 @@ def test_each_fault_is_found(local: Target, compilers: Compilers, fault: str) ->
     with rigged(local, here, compilers, ksize=32, fault=fault) as rig:
         for item in items(here, 32):
             try:
-                item.run(rig.interface, Level())
+                with contextlib.suppress(pytest.skip.Exception):
+                    item.run(rig.interface, Level())
             except AssertionError:
                 return
     pytest.fail(f"{fakexyzzy.FAULTS[fault]}, and the battery is content")
