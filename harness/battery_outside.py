@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The battery's items for P22: what a filter and a tracer are shown of a call.
+"""The battery's items for P22: what a filter, a tracer and the tracepoints show of a call.
 
 Importing this module adds them.  A child of the caller's makes each call.
 """
@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 
 import pytest
 
 from harness import case as cases
 from harness import model, outside
-from harness.abi import Way
+from harness.abi import ABI, Way
 from harness.battery import BATTERY, Item, Level
 from harness.case import Case
 from harness.channel import RefusedError
-from harness.contract import DATA_AT
+from harness.contract import DATA_AT, Contract, SizeIoctl
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.interface import Interface
 from harness.outside import Watched, filter_code
@@ -196,6 +197,91 @@ def _a_tracer_sees_the_call(interface: Interface, level: Level) -> None:
     found.done()
 
 
+def _one_of_many(contract: Contract, abi: ABI) -> str | None:
+    if isinstance(contract.size, SizeIoctl):
+        return "its tracepoints are those of ioctl(2)"
+    return None
+
+
+def _read(interface: Interface, path: str) -> str | None:
+    """A file of tracefs, or None when there is none."""
+    try:
+        return interface.target.read_file(f"{outside.TRACING}/{path}").decode(errors="replace")
+    except RefusedError as exc:
+        if exc.errno in (errno.ENOENT, errno.EAGAIN):  # a trace that is empty
+            return None
+        raise
+
+
+def _tracepoints_show_the_call(interface: Interface, level: Level) -> None:
+    """sys_enter_NAME and sys_exit_NAME: their fields, and what they show of a call by each way.
+
+    A call through i386's or x32's table is not traced, as x86 has it:
+    arch/x86/include/asm/ftrace.h:arch_trace_is_compat_syscall() is
+    in_32bit_syscall(), and kernel/trace/trace_syscalls.c leaves those out.
+    """
+    if not interface.target.guest:
+        pytest.skip("this machine's tracepoints are not ours to switch on")
+    if _read(interface, "events/syscalls/enable") is None:
+        pytest.skip("this kernel has no FTRACE_SYSCALLS, or no tracefs is mounted")
+    found = _Findings(interface)
+    name = interface.contract.number.removeprefix("__NR_")
+    events = [f"events/syscalls/sys_{what}_{name}" for what in ("enter", "exit")]
+    formats = [_read(interface, f"{event}/format") for event in events]
+    for event, text in zip(events, formats, strict=True):
+        if text is None:
+            found.add(event, allowed="the tracepoint is there", seen="it is not")
+    found.done()
+    _check_fields(interface, found, outside.trace_fields(formats[0] or ""))
+    _read(interface, "trace_pipe")  # what was traced before
+    try:
+        for event in events:
+            interface.target.write_file(f"{outside.TRACING}/{event}/enable", b"1")
+        for way in _ways(interface):
+            for case in (_accepted(interface, way), _refused(interface, way)):
+                _check_trace(interface, found, case, way, name)
+    finally:
+        for event in events:
+            interface.target.write_file(f"{outside.TRACING}/{event}/enable", b"0")
+    found.done()
+
+
+def _check_fields(
+    interface: Interface, found: _Findings, fields: tuple[outside.TraceField, ...]
+) -> None:
+    """The number, and behind it a register for each argument; the struct's by its type."""
+    number, *args = fields or (None,)
+    if number is None or (number.name, number.offset, number.size) != ("__syscall_nr", 8, 4):
+        found.add("the first field", allowed="int __syscall_nr at 8, 4 bytes", seen=number)
+    places = [(16 + 8 * index, 8) for index in range(len(interface.contract.args))]
+    if [(one.offset, one.size) for one in args] != places:
+        seen = "; ".join(map(str, args))
+        found.add("the arguments", allowed=f"(offset, size) {places}", seen=seen)
+    else:
+        one = args[interface.contract.pointer]
+        if not re.fullmatch(rf"(const )?{interface.contract.tag} ?\*", one.type):
+            found.add("the struct's type", allowed=f"{interface.contract.tag} *", seen=one)
+
+
+def _check_trace(interface: Interface, found: _Findings, case: Case, way: Way, name: str) -> None:
+    """One call by one way, and what the trace has of it."""
+    seen = _watched(interface, case, way)
+    trace = outside.traced(_read(interface, "trace_pipe") or "")
+    wanted = []
+    if way.table == "m64" and not way.int80:
+        args = seen.args[: len(interface.contract.args)]
+        wanted = [
+            outside.Traced(call=name, args=args),
+            outside.Traced(call=name, ret=seen.ret % (1 << 64)),
+        ]
+    if trace != wanted:
+        found.add(
+            f"by {way.name}, {case}: the trace",
+            allowed="; ".join(map(str, wanted)) or "nothing: it is no call of the 64-bit table",
+            seen="; ".join(map(str, trace)) or "nothing",
+        )
+
+
 BATTERY += [
     Item(
         prop="P22",
@@ -203,4 +289,10 @@ BATTERY += [
         run=_a_filter_sees_arch_and_number,
     ),
     Item(prop="P22", name="a-tracer-sees-the-call", run=_a_tracer_sees_the_call),
+    Item(
+        prop="P22",
+        name="tracepoints-show-the-call",
+        run=_tracepoints_show_the_call,
+        unless=_one_of_many,
+    ),
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""P22, seen from outside: what a filter and a tracer are shown of a call.
+"""P22, seen from outside: what a filter, a tracer and the tracepoints show of a call.
 
 A child of the caller's makes one call, behind a seccomp filter, or traced
 with PTRACE_SYSCALL, or both.  What they see is by which door the call came,
@@ -15,6 +15,7 @@ which are the same in every ABI.
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 from collections.abc import Mapping
 
@@ -132,6 +133,66 @@ def encode(
         "wire_outside", trace=int(trace), filter_length=len(code), deadline_ms=deadline_ms
     )
     return call + rest[len(call) :] + code
+
+
+# The tracepoints of a call (kernel/trace/trace_syscalls.c).
+
+TRACING = "/sys/kernel/tracing"
+#: One field of an event's format, as trace_event_seq_print_fields() shows it.
+FIELD = re.compile(r"\tfield:(?P<type>.+?) ?(?P<name>\w+);\toffset:(\d+);\tsize:(\d+);")
+#: What an enabled event prints, behind task, CPU and time.
+ENTERED = re.compile(r"-(?P<pid>\d+) .*: sys_(?P<name>\w+)\((?P<args>.*)\)$")
+LEFT = re.compile(r"-(?P<pid>\d+) .*: sys_(?P<name>\w+) -> 0x(?P<ret>[0-9a-f]+)$")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TraceField:
+    """A field of an event: its C type, and where it lies in the record, in bytes."""
+
+    name: str
+    type: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.name} at {self.offset}, {self.size} bytes"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Traced:
+    """A line of the trace: a call that was entered, or left."""
+
+    call: str  #: without sys_
+    args: tuple[int, ...] | None = None  #: entered with these registers
+    ret: int | None = None  #: left with this result, all 64 bits
+
+    def __str__(self) -> str:
+        if self.args is not None:
+            return f"{self.call}({', '.join(map(hex, self.args))})"
+        return f"{self.call} -> {self.ret:#x}"
+
+
+def trace_fields(text: str) -> tuple[TraceField, ...]:
+    """An event's own fields, by the text of its ``format``; those of every event come first."""
+    found = [
+        TraceField(name=one["name"], type=one["type"], offset=int(one[3]), size=int(one[4]))
+        for one in map(FIELD.match, text.splitlines())
+        if one
+    ]
+    return tuple(one for one in found if not one.name.startswith("common_"))
+
+
+def traced(text: str) -> list[Traced]:
+    """The calls that a trace shows."""
+    found = []
+    for line in text.splitlines():
+        if entered := ENTERED.search(line):
+            values = [one.rpartition(" ")[2] for one in entered["args"].split(", ") if one]
+            args = tuple(int(value, 16) for value in values)
+            found.append(Traced(call=entered["name"], args=args))
+        elif left := LEFT.search(line):
+            found.append(Traced(call=left["name"], ret=int(left["ret"], 16)))
+    return found
 
 
 def _stop(raw: bytes, length: int) -> Stop:

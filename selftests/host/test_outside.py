@@ -12,14 +12,16 @@ import errno
 import struct
 import time
 from pathlib import Path
+from typing import cast
 
+import fakekernel
 import fakexyzzy
 import hosttarget
 import pytest
 from fakekernel import FakeKernel, fake_kernel
 
-from harness import outside
-from harness.abi import ABI, WAYS, Way
+from harness import outside, wire
+from harness.abi import ABI, WAYS, Way, abi
 from harness.battery import BATTERY, Level
 from harness.channel import RefusedError
 from harness.findings import ContractBrokenError
@@ -30,7 +32,8 @@ from harness.outside import Stop, Watched, filter_code
 from harness.program import ARENA, Entry, Program, at
 from harness.target import Caller, Target
 
-ITEMS = [item for item in BATTERY if item.prop == "P22"]
+ITEMS = [item for item in BATTERY if item.prop == "P22" and "tracepoints" not in item.name]
+TRACEPOINTS = next(item for item in BATTERY if item.name == "tracepoints-show-the-call")
 X86_64, I386 = 0xC000003E, 0x40000003
 ERRNO_77 = 0x0005_004D
 KILL = 0x8000_0000  # SECCOMP_RET_KILL_PROCESS
@@ -302,3 +305,150 @@ def test_a_filter_on_a_call_that_ignores_it_is_found(
         interface = Interface(xyzzy.CONTRACT, here, compiler=compiler, target=local)
         with pytest.raises(ContractBrokenError, match="it lets the call go: success"):
             ITEMS[0].run(interface, Level())
+
+
+# Tracepoints.
+
+FORMAT = """\
+name: sys_enter_sample
+ID: 459
+format:
+\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
+\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;
+
+\tfield:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;
+\tfield:const char * name;\toffset:16;\tsize:8;\tsigned:0;
+\tfield:struct sample_params *uparams;\toffset:24;\tsize:8;\tsigned:0;
+\tfield:unsigned int flags;\toffset:32;\tsize:8;\tsigned:0;
+
+print fmt: "uparams: 0x%08lx", ((unsigned long)(REC->uparams))
+"""
+
+
+def test_the_fields_of_an_event() -> None:
+    number, name, params, flags = outside.trace_fields(FORMAT)
+    assert (number.name, number.type, number.offset, number.size) == ("__syscall_nr", "int", 8, 4)
+    assert (name.name, name.type) == ("name", "const char *")
+    assert (params.name, params.type, params.offset) == ("uparams", "struct sample_params *", 24)
+    assert str(flags) == "unsigned int flags at 32, 8 bytes"
+    assert outside.trace_fields("") == ()
+
+
+TRACE = """\
+      caller-m64-38      [000] .....     7.419446: sys_sample(uparams: 60011000, flags: 0)
+      caller-m64-38      [000] .....     7.420296: sys_sample -> 0x5
+CPU:0 [LOST 3 EVENTS]
+      caller-41  [001] d....  7.668524: sys_sample(uparams: ffff888000000000, flags: 80000000)
+           caller-41      [001] .....     7.669023: sys_sample -> 0xfffffffffffffff2
+            a: b-7       [001] .....     8.669023: sys_other()
+"""
+
+
+def test_what_a_trace_shows() -> None:
+    seen = outside.traced(TRACE)
+    assert [one.args for one in seen] == [
+        *((0x60011000, 0), None),
+        *((0xFFFF_8880_0000_0000, 1 << 31), None),
+        (),
+    ]
+    assert [one.ret for one in seen] == [None, 5, None, (1 << 64) - 14, None]
+    assert {one.call for one in seen} == {"sample", "other"}
+    assert str(seen[0]) == "sample(0x60011000, 0x0)"
+    assert str(seen[3]) == "sample -> 0xfffffffffffffff2"
+
+
+FIELDS = """
+\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;
+\tfield:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;
+\tfield:struct xyzzy_params * uparams;\toffset:16;\tsize:8;\tsigned:0;
+\tfield:unsigned int flags;\toffset:24;\tsize:8;\tsigned:0;
+"""
+
+
+class Tracefs:
+    """A target whose tracefs is a test's own: what it shows is made of what was called."""
+
+    guest = True
+
+    def __init__(self, target: Target, **fault: str) -> None:
+        self.target = target
+        self.fault = fault
+        self.trace = ""
+        self.enabled: dict[str, bytes] = {}
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.target, name)
+
+    def read_file(self, path: str) -> bytes:
+        name = path.removeprefix(outside.TRACING + "/")
+        if name == "trace_pipe":
+            shown, self.trace = self.trace, ""
+            return shown.encode()
+        files = {
+            "events/syscalls/enable": "0",
+            "events/syscalls/sys_enter_xyzzy/format": self.fault.get("fields", FIELDS),
+            "events/syscalls/sys_exit_xyzzy/format": FIELDS,
+        }
+        text = "" if name == self.fault.get("absent") else files[name]
+        if not text:
+            raise RefusedError("READ", wire.pack("wire_refusal", code=7, value=errno.ENOENT))
+        return text.encode()
+
+    def write_file(self, path: str, data: bytes) -> None:
+        self.enabled[path] = data
+
+
+class Shown(Interface):
+    """Its calls are traced as x86 does it, but for a fault."""
+
+    @property
+    def caller(self) -> Caller:
+        tracefs, plain = cast("Tracefs", self.target), super().caller
+
+        class Watching(Caller):
+            def watched(self, payload: bytes) -> Watched:
+                seen = plain.watched(payload)
+                # The number of the call and its entry are where wire_op has them.
+                entry, number = struct.unpack_from("<4xIQ", payload)
+                table = number == fakekernel.NUMBER and not entry
+                if set(tracefs.enabled.values()) == {b"1"} and (table or "compat" in tracefs.fault):
+                    line = "task-7 [000] ..... 1.0: sys_xyzzy"
+                    args = (seen.args[0] ^ ("argument" in tracefs.fault), seen.args[1])
+                    ret = seen.ret % (1 << 64) ^ ("result" in tracefs.fault)
+                    tracefs.trace += f"{line}(uparams: {args[0]:x}, flags: {args[1]:x})\n"
+                    if "exit" not in tracefs.fault:
+                        tracefs.trace += f"{line} -> {ret:#x}\n"
+                return seen
+
+        return Watching(plain._target, self.abi)
+
+
+SWAPPED = FIELDS.replace("struct xyzzy_params * uparams", "unsigned int flags", 1)
+FAULTS = {
+    "absent": "events/syscalls/sys_enter_xyzzy/format",
+    "no exit": "events/syscalls/sys_exit_xyzzy/format",
+    "fields": SWAPPED,
+    "fewer": "\n".join(FIELDS.splitlines()[:-1]),
+    "moved": FIELDS.replace("offset:16", "offset:20"),
+    **dict.fromkeys(("compat", "argument", "result", "exit"), ""),
+}
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS])
+def test_a_fault_of_the_tracepoints_is_found(
+    local: Target, compiler: Compiler, fault: str | None
+) -> None:
+    here = abi("m64")  # it has all ways into the kernel
+    names = {"no exit": "absent", "fewer": "fields", "moved": "fields"}
+    faults = {} if fault is None else {names.get(fault, fault): FAULTS[fault]}
+    with fake_kernel(local, here) as kernel:
+        answer(kernel)
+        tracefs = cast("Target", Tracefs(local, **faults))
+        interface = Shown(xyzzy.CONTRACT, here, compiler=compiler, target=tracefs)
+        if fault is None:
+            TRACEPOINTS.run(interface, Level())
+        else:
+            with pytest.raises(ContractBrokenError, match="is shown as another call"):
+                TRACEPOINTS.run(interface, Level())
+    switched = cast("Tracefs", tracefs).enabled.values()
+    assert set(switched) <= {b"0"}, "they are left on"

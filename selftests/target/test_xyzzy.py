@@ -19,6 +19,7 @@ from harness.contract import PAGE, AtMost, Contract
 from harness.interface import Interface
 from harness.interfaces.xyzzy import CONTRACTS
 from harness.lab import Lab
+from harness.outside import TRACING
 from harness.program import ARENA, SCRATCH, Program, ResultOf, at
 
 
@@ -189,3 +190,16 @@ def test_a_buffer_of_the_oldest_version_is_enough(interface: Interface) -> None:
     assert results[exact.index].ret == ver0
     assert results[record.index].data == held[:ver0]
     assert results[end.index].ret == 0
+
+
+# Seen from outside.
+
+
+@pytest.mark.prop("P22")
+def test_a_kernel_of_ours_has_the_tracepoints(lab: Lab, interface: Interface) -> None:
+    """The battery looks at what they show, where a kernel has any; one that was built here has."""
+    if lab.setup.bzimage or lab.setup.kernel_tree or lab.setup.local:
+        pytest.skip("this kernel's configuration is not ours")
+    for what in ("enter", "exit"):
+        path = f"{TRACING}/events/syscalls/sys_{what}_xyzzy/format"
+        assert interface.target.read_file(path).startswith(f"name: sys_{what}_xyzzy\n".encode())
