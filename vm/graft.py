@@ -39,6 +39,9 @@ MERGE_SECONDS = 60.0
 #: How many lines on one side are enough to tell a place, at most.
 ANCHOR_LINES = 12
 
+#: The directory of the project's own series.
+PATCHES = "kernel-patches"
+
 #: What becomes of a patch, in patches.json.
 PRESENT = "present"  #: there, as the series has it
 OWN = "own"  #: there, in the tree's own shape
@@ -196,7 +199,7 @@ class _Graft:
             there = part.there(self.tree)
             missing = []
             for number, patch in enumerate(part.series.patches, part.start):
-                label = f"{patch.path.parent.name}/{patch.name}"
+                label = f"{_name(patch.path.parent)}/{patch.name}"
                 if flags[number]:
                     self.states[label] = PRESENT
                 elif there and not self._adds_only_what_is_missing(patch):
@@ -207,6 +210,8 @@ class _Graft:
                 self._say_what_is_there(part, missing=[patch for _, patch, _ in missing])
             for number, patch, label in missing:
                 self.states[label] = self._add(number, patch)
+                if self.states[label] == MERGED:
+                    self.notes.append(f"{label}: merged three-way")
             if missing and not there:
                 added += part.series.calls
         self._fill_tables(added)
@@ -225,9 +230,10 @@ class _Graft:
         for path in part.versions:
             if (version := newest(self.tree / path)) is not None:
                 said.append(f"VER{version} of the struct in {path}")
+        name = _name(part.series.directory)
         rest = ", ".join(patch.name for patch in missing)
         self.notes.append(
-            f"{self.source.origin} has {' and '.join(said) or part.series.directory.name} already: "
+            f"{self.source.origin} has {' and '.join(said) or name} already: of {name} "
             + (f"only {rest} is applied" if rest else "nothing is applied")
         )
 
@@ -383,6 +389,12 @@ class _Graft:
                     f"{call.number} is not free in {self.source.origin}: "
                     f"{name}() has number {number} in {', '.join(filled)}"
                 )
+
+
+def _name(directory: Path) -> str:
+    """A series' directory below kernel-patches/, for people."""
+    parts = directory.parts
+    return "/".join(parts[parts.index(PATCHES) + 1 :]) if PATCHES in parts else directory.name
 
 
 def _lines(data: bytes) -> list[bytes]:

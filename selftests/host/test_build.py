@@ -433,7 +433,7 @@ def test_what_was_merged_is_told_with_every_run(
         source.Source(tree=desk.tree, version="6", digest="d", origin="o", owned=True, family="f"),
         cache=desk.top / "theirs",
     )
-    note = f"tree {theirs} has series already: nothing is applied"
+    note = f"tree {theirs} has series already: of series nothing is applied"
     for cached in (False, True):
         built = desk.build(kernel_tree=theirs)
         assert built.cached is cached

@@ -101,7 +101,7 @@ def test_a_users_tree_that_has_the_series_is_taken_as_it_is(
     assert fakelinux.fingerprint(theirs) == before
     assert states(done) == ["present", "present"]
     (said,) = graft.notes(done)
-    assert said == f"tree {theirs} has series already: nothing is applied"
+    assert said == f"tree {theirs} has series already: of series nothing is applied"
 
 
 @pytest.mark.parametrize("have", [0, 1])
@@ -121,7 +121,7 @@ def test_of_a_series_that_is_there_in_part_the_rest_is_applied(
     assert (done / "arch/x86/calls.tbl").read_text().count(LINE) == 1
     assert (done / "kernel/new.c").exists()
     (said,) = graft.notes(done)
-    assert said.endswith(f"already: only {names[1 - have]}.patch is applied")
+    assert said.endswith(f"already: of series only {names[1 - have]}.patch is applied")
 
 
 def test_a_patch_whose_lines_a_later_one_changed_is_found_too(
@@ -258,9 +258,9 @@ def test_two_entries_at_one_place_of_a_list_are_no_conflict(
     directory = fakelinux.make_series(tmp_path / "s", stub=diff(name, STUBS, OURS))
     done = grafted(patches.load_series(directory), tree, pristine)
     assert (done / name).read_text() == expected
-    (said,) = graft.notes(done)
-    assert said == (
-        "hunk 1 of kernel/sys_ni.c in stub.patch: put beside lines that others have added"
+    assert graft.notes(done) == (
+        "hunk 1 of kernel/sys_ni.c in stub.patch: put beside lines that others have added",
+        "s/stub.patch: merged three-way",
     )
 
 
@@ -388,7 +388,8 @@ def test_a_taken_number_is_another_one_in_every_table(
     done = grafted(call, tree, pristine)
     assert syscalls.where(done, "xyzzy") == {X86_64: 471, I386: 471, GENERIC: 471, COPY: 471}
     assert "#define __NR_syscalls 472\n" in (done / GENERIC).read_text()
-    (said,) = graft.notes(done)
+    *merged, said = graft.notes(done)
+    assert merged == [f"xyzzy/{name}.patch: merged three-way" for name in ("core", "wire")]
     assert said.startswith(f"463 is not free in tree {tree}: xyzzy() has number 471 in ")
     assert all(name in said for name in (X86_64, I386, GENERIC, COPY))
     assert states(done) == ["merged", "merged", "applied"]
@@ -434,7 +435,7 @@ def test_a_tree_that_has_the_call_is_left_alone_and_told(
     assert states(done) == ["own", "own", "present"]
     assert graft.notes(done) == (
         f"tree {copy} has xyzzy() with number 471 and VER0 of the struct in {HEADER} already: "
-        "nothing is applied",
+        "of xyzzy nothing is applied",
     )
     assert (done / "kernel/xyzzy.c").read_text().endswith("in another way */\n")
     assert fakelinux.fingerprint(copy) == before, ".git and its index included"
@@ -457,7 +458,7 @@ def test_only_the_selftest_that_it_lacks_is_added(
     (copy / "tools/testing/check.c").unlink()
     done = grafted(call, copy, pristine)
     assert states(done) == ["own", "own", "applied"]
-    assert graft.notes(done)[0].endswith("already: only check.patch is applied")
+    assert graft.notes(done)[0].endswith("already: of xyzzy only check.patch is applied")
     assert (done / "tools/testing/check.c").exists()
 
 
