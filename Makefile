@@ -20,6 +20,8 @@ ACCEL ?= auto ## auto, kvm or tcg; auto takes KVM only where it is proved to boo
 BATTERY ?= quick ## quick or full: how much of the battery is run
 JOBS ?= ## parallel compiler jobs (default: one for each core)
 MIRROR ?= ## a base URL to download the kernel's source from
+MUTANT ?= ## only these mutants, by number or name, several with commas (default: all)
+WITHOUT ?= ## judge mutants as if the battery lacked this property, such as P3
 PYTEST_ARGS ?= ## more arguments for pytest, such as '-k flags -x'
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3) ## makes build/venv; 3.11 or newer
 
@@ -54,6 +56,11 @@ kernel-options = $(call option,--kernel,$(call given,KERNEL)) \
 	$(call option,--kernel-tree,$(KERNEL_TREE)) \
 	$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR))
 guest-options = $(kernel-options) $(call option,--accel,$(ACCEL))
+
+# A mutant says itself which variant it is put on.
+mutant-options = $(call option,--kernel,$(call given,KERNEL)) \
+	$(call option,--kernel-tree,$(KERNEL_TREE)) $(call option,--jobs,$(JOBS)) \
+	$(call option,--mirror,$(MIRROR)) $(call option,--accel,$(ACCEL))
 
 # $(call job,NAME,OPTIONS,PYTEST'S ARGUMENTS)
 define job
@@ -107,6 +114,19 @@ host-test: ## the tests that need no guest, lint and types included
 guest-test: ## the tests of the harness itself on guests: killed, hung, panicked
 	$(call job,guest-test,$(guest-options),$(PYTEST_ARGS))
 
+.PHONY: mutants
+mutants: ## put each fault of kernel-patches/mutants into the kernel: the tests have to notice it
+	$(call job,mutants,$(mutant-options) $(call option,--mutant,$(MUTANT)) \
+		$(call option,--without,$(WITHOUT)))
+
+.PHONY: mutants-sample
+mutants-sample: ## two of the mutants, others with every change
+	$(call job,mutants,$(mutant-options) --sample 2)
+
+.PHONY: mutants-harness
+mutants-harness: ## put faults into the harness itself: its own tests have to notice them
+	$(call job,mutants-harness,$(call option,--mutant,$(MUTANT)))
+
 .PHONY: kernel
 kernel: ## only build the kernel
 	$(call job,kernel,$(kernel-options))
@@ -145,7 +165,7 @@ clean: ## remove what was built and reported here; build/venv and the cache stay
 	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} +; fi
 
 # By name: EXTSYS_CACHE may be a directory that holds more than the cache.
-cache-parts = source patched work headers kernels callers kselftest guest accel.json
+cache-parts = source patched work headers kernels callers kselftest mutants guest accel.json
 
 .PHONY: clean-cache
 clean-cache: ## remove what all checkouts share: kernel sources and built kernels (EXTSYS_CACHE)

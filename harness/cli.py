@@ -358,6 +358,33 @@ def bench(**asked: Any) -> None:
         lab.close()
 
 
+@cli.command()
+@_options("kernel", "kernel_tree", "abi", "accel", "jobs", "mirror", "report")
+@click.option("--mutant", multiple=True, help="Only these, by number or name.")
+@click.option(
+    "--without", multiple=True, metavar="P3", help="Judge as if the battery lacked this property."
+)
+@click.option(
+    "--sample", type=click.IntRange(min=1), help="So many, others with every change of content."
+)
+def mutants(
+    mutant: tuple[str, ...], without: tuple[str, ...], sample: int | None, **asked: Any
+) -> None:
+    """Put faults into the sample, one at a time, and see that each is noticed."""
+    from harness.mutants import command  # noqa: PLC0415 - nothing else needs it
+
+    raise SystemExit(command.main(_setup(**asked), asked=mutant, without=without, sample=sample))
+
+
+@cli.command("mutants-harness")
+@click.option("--mutant", multiple=True, help="Only these, by name.")
+def mutants_harness(mutant: tuple[str, ...]) -> None:
+    """Put faults into the harness itself, one at a time, and see that its tests notice."""
+    from harness.mutants import edits  # noqa: PLC0415 - nothing else needs it
+
+    raise SystemExit(edits.main(mutant))
+
+
 def main() -> None:
     """Run the command line; one line and the right exit code for every known fault."""
     try:

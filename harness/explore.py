@@ -588,11 +588,14 @@ def _files_of_hypothesis() -> Iterator[None]:
         configuration.set_hypothesis_home_dir(before)
 
 
-def search(space: Space, judge: Judge, *, rounds: int) -> list[tuple[Case, Mismatch]]:
+def search(
+    space: Space, judge: Judge, *, rounds: int, brief: bool = False
+) -> list[tuple[Case, Mismatch]]:
     """Explore; for each cause of what the contract does not allow, its smallest call.
 
-    ``judge`` makes calls and gives each one's mismatches.  Raises the
-    HarnessError that ended it, if one did.
+    With ``brief`` the first that is found will do, as it is.  ``judge`` makes
+    calls and gives each one's mismatches.  Raises the HarnessError that ended
+    it, if one did.
     """
     found = []
     memory = _Memory(judge)
@@ -600,15 +603,17 @@ def search(space: Space, judge: Judge, *, rounds: int) -> list[tuple[Case, Misma
         for number in range(rounds):
             memory.forget()
             # Again, for what lay behind the first thing that was wrong.
-            while wrong := _round(space, memory, number):
+            while wrong := _round(space, memory, number, brief=brief):
                 found += wrong
+                if brief:
+                    return [(one.case, one.mismatch) for one in found]
                 memory.reported |= {one.mismatch.cause for one in wrong}
             if memory.late:
                 break
     return [(one.case, one.mismatch) for one in found]
 
 
-def _round(space: Space, memory: _Memory, number: int) -> list[_FoundError]:
+def _round(space: Space, memory: _Memory, number: int, *, brief: bool) -> list[_FoundError]:
     """Some examples; if something is wrong, what is the smallest that is, by cause."""
 
     @hypothesis.seed(f"{seed()} {number}")
@@ -616,10 +621,10 @@ def _round(space: Space, memory: _Memory, number: int) -> list[_FoundError]:
         max_examples=EXAMPLES,
         database=None,
         deadline=None,
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate,) if brief else (Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
-        report_multiple_bugs=True,
+        report_multiple_bugs=not brief,
         print_blob=False,
     )
     @hypothesis.given(space.batches)
@@ -658,11 +663,11 @@ def space_of(interface: Interface) -> Space:
     )
 
 
-def explore(interface: Interface, judge: Judge, *, rounds: int) -> None:
+def explore(interface: Interface, judge: Judge, *, rounds: int, brief: bool = False) -> None:
     """Explore an interface; ContractBrokenError names each cause with its smallest call."""
     space = space_of(interface)
     found = Causes()
-    for case, mismatch in search(space, judge, rounds=rounds):
+    for case, mismatch in search(space, judge, rounds=rounds, brief=brief):
         words = space.describe(case)
         # Each call has fresh memory: what others leave behind is in the kernel.
         alone = bool(judge([case])[0])
@@ -679,7 +684,7 @@ def explore(interface: Interface, judge: Judge, *, rounds: int) -> None:
 def _combinations(interface: Interface, level: Level) -> None:
     """Everything that a call has, varied together."""
     rounds = FULL_ROUNDS if level.full else QUICK_ROUNDS
-    explore(interface, interface.judge, rounds=rounds)
+    explore(interface, interface.judge, rounds=rounds, brief=level.brief)
 
 
 BATTERY.append(Item(prop="explore", name="combinations", run=_combinations))

@@ -139,13 +139,13 @@ class Lab:
     # What is built.
 
     @cached_property
-    def built(self) -> Built:
-        """The kernel, built if the cache does not have it."""
+    def order(self) -> build.Order:
+        """The kernel as it is asked for, built or not."""
         asked = self.setup
         series = build.stacked(asked.kernel, asked.variant)
         if asked.patches:
             series += patches.single(asked.patches)
-        return build.build(
+        return build.order(
             asked.kernel,
             variant=asked.variant,
             series=series,
@@ -153,8 +153,14 @@ class Lab:
             kernel_tree=asked.kernel_tree,
             jobs=asked.jobs,
             mirror=asked.mirror,
+            compressed=not asked.patches,  # QEMU boots the ELF file; a trial needs no other
             cache=asked.cache,
         )
+
+    @cached_property
+    def built(self) -> Built:
+        """The kernel, built if the cache does not have it."""
+        return self.order.fill()
 
     @cached_property
     def compiler(self) -> Compiler:

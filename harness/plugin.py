@@ -31,9 +31,9 @@ from harness.findings import ContractBrokenError
 from harness.interface import Interface, SetupError
 from harness.lab import Lab, Setup
 from harness.report import ktap, repro, repro_layout, show
+from harness.report import results as records
 from harness.report.results import PROPERTIES, TestResult, counts
 from harness.target import MOST_LANES
-from vm import cache as store
 from vm import kernels
 from vm.errors import GuestError, HarnessError, Verdict
 
@@ -71,6 +71,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--abi", action="append", default=[], help="only these: m64, m32, mx32")
     group.addoption("--accel", default="auto", help="auto, kvm or tcg (%(default)s)")
     group.addoption("--battery", default="quick", help="quick or full (%(default)s)")
+    group.addoption("--brief", action="store_true", help="spend no time on making failures small")
     group.addoption("--jobs", type=int, help="compiler jobs")
     group.addoption("--mirror", help="base URL of kernel sources")
     group.addoption(
@@ -205,7 +206,8 @@ def kernel_image(lab: Lab) -> Path:
 @pytest.fixture(scope="session")
 def level(request: pytest.FixtureRequest) -> Level:
     """How much of the battery is asked for."""
-    return Level(full=request.config.option.battery == "full")
+    option = request.config.option
+    return Level(full=option.battery == "full", brief=option.brief)
 
 
 @pytest.fixture(scope="session")
@@ -499,14 +501,12 @@ def _write_report(config: pytest.Config, results: list[TestResult]) -> None:
     _write(directory / "results.ktap", ktap.write(cases))
     summary = show.markdown(results, title="Extensible syscalls", facts=lab.facts())
     _write(directory / "summary.md", summary)
-    store.write_json(
-        directory / "results.json",
-        {
-            "facts": lab.facts(),
-            "release": lab.release,
-            "gone": config.stash[GONE],
-            "results": [one.as_json() for one in results],
-        },
+    records.dump(
+        directory / records.FILE,
+        results,
+        facts=lab.facts(),
+        release=lab.release,
+        gone=config.stash[GONE],
     )
 
 

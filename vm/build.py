@@ -297,6 +297,27 @@ def variants(kernel: str | Kernel) -> tuple[str, ...]:
     )
 
 
+def forget(order: Order) -> None:
+    """Remove what the cache has of an order's series: kernels, headers, the patched tree.
+
+    For a series that is tried once, such as a mutant: 30 MB each.  The objects
+    that it has in common with others stay.  A kernel that another run is
+    booting right now must not be forgotten.
+    """
+    plan = order.plan
+    series = plan.series.digest
+    for entry in sorted((plan.cache / "kernels").glob(f"{plan.family}-*")):
+        if (store.read_json(entry / "build.json") or {}).get("series") == series:
+            with store.guard(entry, f"removing {entry.name}"):
+                store.remove(entry)
+    for entry in (
+        plan.cache / "headers" / _headers_name(plan),
+        patches.applied_path(series, digest=plan.digest, family=plan.family, cache=plan.cache),
+    ):
+        with store.guard(entry, f"removing {entry.name}"):
+            store.remove(entry)
+
+
 def _row(kernel: str | Kernel) -> Kernel:
     return kernels.kernel(kernel) if isinstance(kernel, str) else kernel
 
@@ -532,9 +553,13 @@ def _kconfig_state(tree: Path) -> str:
     return store.key(*state)
 
 
+def _headers_name(plan: _Plan) -> str:
+    return f"{plan.family}-{store.key(FORMAT, plan.digest, plan.series.digest)}"
+
+
 def _headers(plan: _Plan, jobs: int, home: Path | None = None) -> tuple[Path, Cost]:
     """The headers of ``plan``, made in the work tree at ``home`` if need be."""
-    name = f"{plan.family}-{store.key(FORMAT, plan.digest, plan.series.digest)}"
+    name = _headers_name(plan)
     final = plan.cache / "headers" / name
     cost = Cost()
 

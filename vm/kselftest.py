@@ -33,12 +33,16 @@ def targets(touched: Iterable[str]) -> tuple[str, ...]:
 
 
 def _digest(sources: Path, headers: Path) -> str:
-    """The target's sources, what it includes beside them, the compiler."""
+    """The target's sources, what it includes beside them, the headers, the compiler.
+
+    By content: most patches change no header, and need no programs of their own.
+    """
     state = hashlib.sha256()
-    for path in sorted(sources.rglob("*")) + sorted(sources.parent.glob("*.h")):
+    used = sorted(sources.rglob("*")) + sorted(sources.parent.glob("*.h"))
+    for path in used + sorted(headers.rglob("*.h")):
         if path.is_file():
-            state.update(path.name.encode() + b"\0" + path.read_bytes())
-    state.update(str(headers).encode())  # named by its content
+            data = path.read_bytes()
+            state.update(f"{path.name} {len(data)}\0".encode() + data)
     state.update(proc.run(["gcc", "--version"], timeout=SECONDS, quiet=True).out.encode())
     return state.hexdigest()[:16]
 

@@ -42,6 +42,8 @@ JOBS: Mapping[str, tuple[str, ...]] = {
     "shell": ("python", "build", "source", "guest"),
     "bench": ("python", "build", "source", "guest"),
     "guest-test": ("python", "build", "source", "guest"),
+    "mutants": ("python", "build", "source", "guest"),
+    "mutants-harness": ("python", "build", "guest"),
     "vm-test": ("python", "build", "source", "guest"),
 }
 

@@ -267,6 +267,11 @@ def _hunks(path: Path, lines: Sequence[bytes], index: int) -> tuple[tuple[Hunk, 
     return tuple(hunks), index
 
 
+def applied_path(series: str, *, digest: str, family: str, cache: Path) -> Path:
+    """The cache entry of a source, by its digest, with a series, by its own, applied."""
+    return cache / "patched" / f"{family}-{store.key(FORMAT, digest, series)}"
+
+
 def apply(series: Series, source: Source, *, cache: Path) -> Path:
     """The tree ``source`` with ``series`` applied: made once, never written after.
 
@@ -275,8 +280,7 @@ def apply(series: Series, source: Source, *, cache: Path) -> Path:
     tree.  Raises BuildError that says which hunk of which patch does not apply,
     and where.
     """
-    name = f"{source.family}-{store.key(FORMAT, source.digest, series.digest)}"
-    final = cache / "patched" / name
+    final = applied_path(series.digest, digest=source.digest, family=source.family, cache=cache)
 
     def make(temp: Path) -> None:
         tree = temp / "tree"

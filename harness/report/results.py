@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from vm.errors import Verdict
+from vm import cache as store
+from vm.errors import InfraError, Verdict
+
+#: A run's results for programs, in its report directory.
+FILE = "results.json"
 
 #: Properties that a test can name, in the order in which they are shown.
 PROPERTIES: Mapping[str, str] = {
@@ -65,6 +70,20 @@ class TestResult:
         """What as_json() has written."""
         known = tuple(raw["known"])
         return cls(**{**raw, "verdict": Verdict[raw["verdict"]], "known": known})
+
+
+def dump(path: Path, results: Iterable[TestResult], **facts: Any) -> None:
+    """Write results as JSON, whole or not at all, with what else is to be said of the run."""
+    store.write_json(path, {**facts, "results": [one.as_json() for one in results]})
+
+
+def load(path: Path) -> list[TestResult]:
+    """What ``dump`` wrote.  Raises InfraError for a file that is missing or something else."""
+    raw = store.read_json(path)
+    try:
+        return [TestResult.from_json(row) for row in raw["results"]]
+    except (TypeError, KeyError) as exc:
+        raise InfraError(f"{path}: not the results of a run: {exc}") from exc
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

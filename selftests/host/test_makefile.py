@@ -24,7 +24,7 @@ TARGETS = re.findall(r"^\.PHONY: (\S+)$", MAKEFILE, re.MULTILINE)
 PARAMETERS = re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE)
 JOBS = (
     *("vm-test", "host-test", "guest-test", "kernel", "kernels", "callers"),
-    *("conformance", "shell", "doctor", "bench"),
+    *("conformance", "shell", "doctor", "bench", "mutants", "mutants-harness"),
 )
 
 LOGGING = """\
@@ -157,6 +157,15 @@ def test_parameters_may_stand_in_the_environment(checkout: Checkout) -> None:
 def test_empty_parameters_are_not_passed(checkout: Checkout) -> None:
     checkout.make("vm-test")
     assert checkout.calls[1][4:] == ["--accel", "auto", "--battery", "quick"]
+
+
+def test_mutants_are_named(checkout: Checkout) -> None:
+    checkout.make("mutants", "MUTANT=22,23", "WITHOUT=P16", "VARIANT=ver1")
+    assert checkout.calls[1][3:] == [
+        *("mutants", "--accel", "auto", "--mutant", "22,23", "--without", "P16")
+    ]
+    checkout.make("mutants-sample")
+    assert checkout.calls[1][3:] == ["mutants", "--accel", "auto", "--sample", "2"]
 
 
 def test_a_default_is_the_commands_own_but_a_kernel_that_is_named_is_passed(

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`make mutants`: every mutant built, booted, tested and judged."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+import click
+
+from harness.lab import Setup
+from harness.mutants import judge, matrix, run, trailers
+from harness.mutants.matrix import Page
+from harness.mutants.run import Ran, Task
+from harness.mutants.suites import Base, Suite, base_of, suite_of
+from harness.mutants.trailers import Mutant
+from harness.report.results import PROPERTIES, TestResult
+from vm import cache as store
+from vm.errors import UserError, Verdict
+
+
+def main(
+    setup: Setup,
+    *,
+    asked: Sequence[str] = (),
+    without: Sequence[str] = (),
+    sample: int | None = None,
+) -> int:
+    """Run the mutants that are asked for, or a sample of all; the exit code.
+
+    0: all are killed.  1: not all, or the sample itself is not green.  Others:
+    vm.errors.Verdict's, when the machine spoilt the run.
+    """
+    started = time.monotonic()
+    left_out = tuple(name.strip() for one in without for name in one.split(",") if name.strip())
+    for name in left_out:
+        if name not in PROPERTIES:
+            raise UserError(f"--without {name}: no such property")
+    mutants = trailers.load_all()
+    chosen = trailers.choose(mutants, asked)
+    state = run.harness_state()
+    if sample is not None:
+        chosen = sampled(chosen, sample, state)
+    # A mistake in any of them is told before the first is built.
+    jobs = [(mutant, base_of(mutant), suite_of(mutant)) for mutant in chosen]
+    baseline: list[TestResult] = []
+    if sample is None:  # a sample is for a run that has just tested the sample itself
+        bare = [_baseline(base, suite) for base, suite in dict.fromkeys(job[1:] for job in jobs)]
+        for task, ran in run.run_all(bare, setup, state):
+            wrong = _not_green(task, ran)
+            if wrong is not Verdict.PASS:
+                return int(wrong.value)
+            baseline += ran.results
+    tasks = {
+        Task(
+            name=mutant.name,
+            suite=suite,
+            base=base,
+            mutant=mutant.path,
+            expected=mutant.verdict,
+        ): mutant
+        for mutant, base, suite in jobs
+    }
+    runs: list[tuple[Mutant, Sequence[TestResult]]] = []
+    for task, ran in run.run_all(list(tasks), setup, state):
+        runs.append((tasks[task], ran.results))
+        how = "from the cache" if ran.cached else f"{ran.seconds:.0f} s"
+        judged_now = judge.judge(tasks[task], ran.results, without=left_out)
+        click.echo(f"[{len(runs)}/{len(jobs)}] {matrix.line(judged_now)} ({how})")
+        sys.stdout.flush()
+    runs.sort(key=lambda one: one[0].name)
+    judged = [judge.judge(mutant, results, without=left_out) for mutant, results in runs]
+    page = Page(
+        judged=judged,
+        tests=judge.tests_of(judged, baseline),
+        relied_on=judge.survivors_without(runs),
+        without=left_out,
+        seconds=time.monotonic() - started,
+        whole=len(chosen) == len(mutants),
+    )
+    _show(page, setup)
+    worst: Verdict = max((one.verdict for one in judged), key=lambda one: one.value)
+    return int(worst.value)
+
+
+def sampled(mutants: Sequence[Mutant], count: int, state: str) -> list[Mutant]:
+    """Some of the mutants, others with every change of the harness or of a patch."""
+    content = store.key(state, *(one.path.read_bytes() for one in mutants))
+    ranked = sorted(mutants, key=lambda one: store.key(content, one.name))
+    return sorted(ranked[:count], key=lambda one: one.name)
+
+
+def _baseline(base: Base, suite: Suite) -> Task:
+    """What the suite says of the sample without a fault."""
+    name = f"none-{base.name}-{store.key(*suite.tests)[:4]}"
+    return Task(name=name, suite=suite, base=base, mutant=None)
+
+
+def _not_green(task: Task, ran: Ran) -> Verdict:
+    """Say what is red before any fault was put in; the worst of it."""
+    red = [one for one in ran.results if one.verdict is not Verdict.PASS]
+    for one in red:
+        click.echo(f"red without a mutant: {one.verdict.label} {one.name}\n{one.text}")
+    if red:
+        click.echo(f"{task.base.name} is not green: no mutant on top of it can be judged")
+        return max((one.verdict for one in red), key=lambda one: one.value)
+    how = "from the cache" if ran.cached else f"{ran.seconds:.0f} s"
+    click.echo(f"[0] green without a mutant: {task.base.name}, {len(ran.results)} tests ({how})")
+    return Verdict.PASS
+
+
+def _show(page: Page, setup: Setup) -> None:
+    setup.report.mkdir(parents=True, exist_ok=True)
+    for name, text in (("mutants.md", matrix.markdown(page)), ("mutants.html", matrix.html(page))):
+        (setup.report / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+    click.echo()
+    click.echo(matrix.terminal(page, width=80, color=sys.stdout.isatty()))
+    for text in matrix.notes(page):
+        click.echo(text)
+    click.echo(f"report: {setup.report / 'mutants.html'}")
+    click.echo(f"{page.passed} passed, {page.failed} failed in {page.seconds:.0f} s")
