@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
-from harness import battery_outside, battery_privilege, battery_stall, explore
+from harness import (
+    battery_outside,
+    battery_pointer,
+    battery_privilege,
+    battery_stall,
+    explore,
+)
 from harness.battery import BATTERY, ELSEWHERE, Item, Level
 from harness.report.results import PROPERTIES
 
 #: The modules that add items beside harness.battery itself.
-MODULES = (battery_stall, battery_privilege, battery_outside, explore)
+MODULES = (battery_stall, battery_pointer, battery_privilege, battery_outside, explore)
 
 _ORDER = list(PROPERTIES)
 BATTERY.sort(key=lambda item: _ORDER.index(item.prop))

@@ -122,6 +122,8 @@ def _mask(interface: Interface, field: Field) -> int:
     refuses, since nobody knows here what an accepted one would do.
     """
     every = (1 << 8 * field.size) - 1
+    if field.name in {check.field for check in interface.contract.pointers}:
+        return 0  # what is at another address is nobody's business here
     if field.name in {check.field for check in interface.contract.processes}:
         # Whatever mix of old and new it is, it is nobody's pid, or zero.
         return every & ~0xFF_FFFF

@@ -310,17 +310,36 @@ class Process:
     real: bool = True
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Points:
+    """``field`` is an address, from which ``length`` bytes are read, or to which they are written.
+
+    All of its bits count, whatever the ABI's pointers have: u64_to_user_ptr().
+    With ``beside``, only where each of those fields is nonzero.  A piece of the
+    contract's lies at piece_at(``at``), with which the call may be made.
+    """
+
+    field: str
+    length: int  #: bytes
+    at: int = 0
+    errno: int = codes.EFAULT
+    null: int | None = None  #: NULL's errno; None: then there is nothing to read
+    beside: Mapping[str, int] = dataclasses.field(default_factory=dict)  #: fields and their values
+
+
 #: The checks that judge a field of the struct by its value, after it was copied; and all that do.
 ValueCheck = UnknownBits | AtMost | AtLeast | OneOf | OnlyWith | NotTogether | BothOrNeither
-FieldCheck = ValueCheck | Process
+FieldCheck = ValueCheck | Process | Points
 VALUE_CHECKS = (UnknownBits, AtMost, AtLeast, OneOf, OnlyWith, NotTogether, BothOrNeither)
-FIELD_CHECKS = (*VALUE_CHECKS, Process)
+FIELD_CHECKS = (*VALUE_CHECKS, Process, Points)
 
 
 def named(check: FieldCheck) -> tuple[str, ...]:
     """The fields that a check looks at."""
     if isinstance(check, (OnlyWith, BothOrNeither)):
         return check.field, check.other
+    if isinstance(check, Points):
+        return (check.field, *check.beside)
     return (check.field,)
 
 
@@ -631,6 +650,11 @@ class Contract:
     def privileged(self) -> tuple[Privileged, ...]:
         """What takes a capability."""
         return tuple(check for check in self.checks if isinstance(check, Privileged))
+
+    @property
+    def pointers(self) -> tuple[Points, ...]:
+        """The fields that are addresses."""
+        return tuple(check for check in self.checks if isinstance(check, Points))
 
     @property
     def processes(self) -> tuple[Process, ...]:

@@ -275,8 +275,9 @@ class Space:
         """Field → its values, for every field that may be varied."""
         found = {}
         named = {check.field for check in self.contract.processes}
+        pointing = {check.field for check in self.contract.pointers}
         for field in self.layout.fields:
-            if field.name == self.size_field:
+            if field.name == self.size_field or field.name in pointing:
                 continue
             if field.name in named:
                 found[field.name] = _or(

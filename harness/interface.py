@@ -374,6 +374,11 @@ class Interface:
         pid = pids[case.peer[1]] if case.peer is not None else None
         return dataclasses.replace(placed, pid=pid)
 
+    def place_in(self, program: Program, case: Case) -> ResultOf:
+        """Add a case's struct and its call to a program; what was accepted is undone."""
+        program.write(ARENA, case.offset, case.memory)
+        return self.place_call(program, case, look=0, effect=False).call
+
     def place_call(
         self, program: Program, case: Case, *, look: int, effect: bool = True
     ) -> _Placed:

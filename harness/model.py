@@ -14,6 +14,7 @@ import signal as signals
 from collections.abc import Mapping
 
 from harness.contract import (
+    PAGE,
     AtLeast,
     AtMost,
     BothOrNeither,
@@ -27,6 +28,7 @@ from harness.contract import (
     Null,
     OneOf,
     OnlyWith,
+    Points,
     Privileged,
     Process,
     ReadBack,
@@ -39,8 +41,14 @@ from harness.contract import (
 )
 from harness.identity import CALLER, Identity, Peer, may_look
 from harness.layout import Layout
+from harness.program import AREA_BYTES
+from harness.wire import lib
 from vm.errors import InfraError
 
+#: The scratch area; nothing is mapped below NOT_MAPPED (mmap_min_addr), from 4 GiB to TOP,
+#: and in the kernel's half.
+SCRATCH_AT: int = lib.WIRE_SCRATCH_AT
+NOT_MAPPED, FOUR_GIB, TOP, USERS = 1 << 16, 1 << 32, 5 << 44, 1 << 47
 #: No pid is higher (include/linux/threads.h:PID_MAX_LIMIT).
 MOST_PID = 1 << 22
 
@@ -158,6 +166,8 @@ def _judged(
     match check:
         case Process():
             return _process(check, contract, layout, call, size)
+        case Points():
+            return _points(check, layout, held(contract, layout, call, size=size))
         case Privileged():
             refused = _asked(check, contract, layout, call, size) and not _holds(check, call.who)
         case _:
@@ -198,6 +208,32 @@ def _process(check: Process, contract: Contract, layout: Layout, call: Call, siz
     if 0 < value <= MOST_PID:
         raise InfraError(f"{check.field} = {value}: whose pid that is, the model does not know")
     return check.none if value else 0
+
+
+def _points(check: Points, layout: Layout, kept: bytes) -> int:
+    """The errno for where the field points to, or 0."""
+    address = layout.get(kept, check.field)
+    if not all(layout.get(kept, name) for name in check.beside):
+        return 0
+    if not address:
+        return check.null or 0
+    return 0 if is_there(address, check.length) else check.errno
+
+
+def is_there(address: int, length: int) -> bool:
+    """Whether a caller has memory there: all of it in the scratch area, or none of it at all.
+
+    Raises InfraError for where something else of a program's may be.
+    """
+    end = address + length
+    if address >= SCRATCH_AT and end <= SCRATCH_AT + AREA_BYTES:
+        return True
+    beside = address >= SCRATCH_AT - PAGE and end <= SCRATCH_AT + AREA_BYTES + PAGE
+    # Libraries and stacks of 64-bit programs are at the top; no other program has as much.
+    nowhere = end <= NOT_MAPPED or FOUR_GIB <= address < TOP or address >= USERS
+    if beside or nowhere:
+        return False
+    raise InfraError(f"{address:#x}: what a caller has there, the model does not know")
 
 
 def wrong(check: ValueCheck, layout: Layout, kept: bytes) -> bool:

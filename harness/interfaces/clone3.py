@@ -24,7 +24,9 @@ from harness.contract import (
     Contract,
     Copy,
     NotTogether,
+    Piece,
     Pointer,
+    Points,
     SizeArg,
     SizeBounds,
     SizeValue,
@@ -102,11 +104,14 @@ CONTRACT = Contract(
         AtMost(field="set_tid_size", maximum=32),  # MAX_PID_NS_LEVEL
         BothOrNeither(field="set_tid", other="set_tid_size"),
         AtMost(field="exit_signal", maximum=64),  # _NSIG
+        # No pid is 0: what is read there is refused, but that is later.
+        Points(field="set_tid", length=4, beside={"set_tid_size": 1}),
         UnknownBits(field="flags", known=CLONE_FLAGS),
         NotTogether(field="flags", bits=SIGHAND | CLEAR_SIGHAND),
         BothOrNeither(field="stack", other="stack_size"),
     ),
     example={"exit_signal": SIGCHLD},
+    pieces=(Piece(at=0, data=bytes(4)),),
     effect=Child(),
     source="clone(2); kernel/fork.c:copy_clone_args_from_user(), clone3_args_valid()",
     since=(5, 3),

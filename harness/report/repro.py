@@ -36,7 +36,9 @@ from harness import model
 from harness.abi import WAYS
 from harness.case import PAGE, Case, Protection
 from harness.contract import (
+    DATA_AT,
     MOST_ARGS,
+    PIECES_AT,
     Argument,
     Bytes,
     Contract,
@@ -52,6 +54,7 @@ from harness.findings import Mismatch
 from harness.identity import CALLER, Identity
 from harness.interface import Interface
 from harness.layout import Layout
+from harness.model import SCRATCH_AT
 from harness.program import AREA_BYTES, U64
 from harness.report.results import PROPERTIES
 from harness.sweep import BUFFER_SPARE
@@ -178,6 +181,9 @@ class Facts:
     low: bool  #: memory must lie below 4 GiB
     protect: str | None
     poison: bool
+    pieces: bool  #: the struct may have pointers
+    pieces_at: str
+    pieces_offset: int
     who: Becoming | None
     peer: Named | None
     entry: Entry | None
@@ -287,9 +293,8 @@ def _array(name: str, data: bytes, interface: Interface, note: str) -> Array:
     )
 
 
-def _constant(index: int, data: bytes) -> Array:
-    """A Bytes argument: a string where it is one."""
-    name = f"argument_{index}"
+def _constant(name: str, data: bytes) -> Array:
+    """Constant bytes: a string where they are one."""
     text = data.removesuffix(b"\0")
     if data.endswith(b"\0") and all(0x20 <= byte < 0x7F for byte in text):
         quoted = text.decode().replace("\\", r"\\").replace('"', r"\"").replace("??", r"?\?")
@@ -637,7 +642,7 @@ def render(
     memory = case.pointer is None
     present = case.memory if case.hole is None else case.memory[: case.hole]
     arrays = [
-        _constant(index, arg.data)
+        _constant(f"argument_{index}", arg.data)
         for index, arg in enumerate(contract.args)
         if isinstance(arg, Bytes)
     ]
@@ -645,6 +650,9 @@ def render(
         behind = ", and what lies behind it" if len(present) > case.usize else ""
         note = f"struct {contract.struct} as it is given{behind}"
         arrays.append(_array("given", present, interface, note))
+    pieces = bool(contract.pointers)
+    if pieces:
+        arrays.append(_constant("pieces", contract.data[PIECES_AT - DATA_AT :]))
     held = None
     if isinstance(contract.effect, ReadBack) and allowed.held is not None:
         name_of_held = "held_but_for_the_pid" if case.peer else "held"
@@ -681,6 +689,9 @@ def render(
         low=call.low,
         protect=case.protection.value if memory and case.protection is not READ_WRITE else None,
         poison=_poison(interface, case, allowed),
+        pieces=pieces,
+        pieces_at=f"{SCRATCH_AT:#x}",
+        pieces_offset=PIECES_AT,
         who=_becoming(interface, case),
         peer=_named(interface, case),
         entry=entry,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fakekernel import NUMBER, Called, Descriptor, FakeKernel
 
-from harness.contract import Contract, Privileged, Process, Version
+from harness.contract import Contract, Piece, Points, Privileged, Process, Version
 from harness.interfaces import xyzzy
 
 VER0 = 24
@@ -77,6 +77,18 @@ PRIVILEGE = {
 }
 FAULTS |= PRIVILEGE
 
+#: The same, of where a pointer points to.
+POINTERS = {
+    "pointer-cut": "an address is cut to 32 bits",
+    "pointer-31": "an address is cut to 31 bits above its 32nd",
+    "pointer-unread": "what it points to is not read",
+    "pointer-low": "addresses above 4 GiB are a fault",
+    "pointer-null": "NULL is a fault",
+    "pointer-short": "the last byte is not read",
+    "pointer-einval": "a fault is EINVAL",
+}
+FAULTS |= POINTERS
+
 #: The contract's capability, among those that root in a container has; and linux/capability.h.
 CAPABILITY = "CAP_NET_RAW"
 NUMBERS = {"CAP_CHOWN": 0, CAPABILITY: 13, "CAP_SYS_PTRACE": 19, "CAP_SYS_RESOURCE": 24}
@@ -94,6 +106,18 @@ NEWER = dataclasses.replace(
         Privileged(field="param_2", above=FREE, capability=CAPABILITY),
         Process(field="param_4"),
     ),
+)
+
+
+#: With an address of sixteen bytes in the place of the cookie.
+POINTING = dataclasses.replace(
+    xyzzy.CONTRACT,
+    checks=(
+        *(check for check in xyzzy.CONTRACT.checks if not isinstance(check, Privileged)),
+        Points(field="param_2", length=16),
+    ),
+    pieces=(Piece(at=0, data=b"sixteen bytes..."),),
+    example={"param_1": 1},
 )
 
 
@@ -164,6 +188,7 @@ class FakeXyzzy:
     ksize: int = 24
     capability: str = ""  #: for the upper half of param_2; empty: it is anybody's
     names: bool = False  #: param_4 is a pid; otherwise it may be anything
+    points: int = 0  #: bytes that param_2 points to; 0: it is no address
 
     def __post_init__(self) -> None:
         assert not self.fault or self.fault in FAULTS
@@ -217,6 +242,23 @@ class FakeXyzzy:
                 return 0
             return errno.EPERM if self.has("nobody-eperm") else errno.ESRCH
         return 0 if named == pid or self._may_look(mine, other) else errno.EPERM
+
+    def _points(self, data: bytes) -> int:
+        """For where param_2 points to: the errno, or 0."""
+        address = int.from_bytes(data[8:16], "little")
+        if not self.points or self.has("pointer-unread"):
+            return 0
+        if not address:
+            return errno.EFAULT if self.has("pointer-null") else 0
+        if self.has("pointer-low") and address >> 32:
+            return errno.EFAULT
+        if self.has("pointer-cut"):
+            address &= 0xFFFF_FFFF
+        if self.has("pointer-31"):
+            address &= ~(0x7FFF_FFFF << 33)
+        length = self.points - self.has("pointer-short")
+        there = address < 1 << 47 and len(self.kernel.read(address, length)) == length
+        return 0 if there else errno.EINVAL if self.has("pointer-einval") else errno.EFAULT
 
     def _may_look(self, mine: Credentials, other: Credentials) -> bool:
         """ptrace(2), "Ptrace access mode checking", steps 3 to 6."""
@@ -289,7 +331,7 @@ class FakeXyzzy:
         if wrong or late:
             self._write_back(pointer, errno.EINVAL)
             return -errno.EINVAL
-        number = errno.EPERM if refused else self._names(data, pid)
+        number = errno.EPERM if refused else self._names(data, pid) or self._points(data)
         if number:
             return -number
         if self.has("write-back-always"):

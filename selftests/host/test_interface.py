@@ -85,6 +85,7 @@ class Rig:
             ksize=self.interface.ksize,
             capability=contract.privileged[0].capability if contract.privileged else "",
             names=bool(contract.processes),
+            points=contract.pointers[0].length if contract.pointers else 0,
         )
         return self.interface
 
@@ -139,7 +140,9 @@ def test_a_kernel_that_is_right_passes(local: Target, here: ABI, compilers: Comp
     assert tried >= PLAYED - {"P6", "P19"}
 
 
-@pytest.mark.parametrize("fault", sorted(fakexyzzy.FAULTS.keys() - fakexyzzy.PRIVILEGE))
+@pytest.mark.parametrize(
+    "fault", sorted(fakexyzzy.FAULTS.keys() - {*fakexyzzy.PRIVILEGE, *fakexyzzy.POINTERS})
+)
 def test_each_fault_is_found(local: Target, compilers: Compilers, fault: str) -> None:
     """In one ABI: the fault is not of a kind that differs between them."""
     here = hosttarget.running()[0]
@@ -169,6 +172,48 @@ def test_a_fault_of_privilege_is_one_of_p19(
                     found += exc.mismatches
     assert found
     assert all(one.case is not None and one.case.who is not None for one in found)
+
+
+@contextlib.contextmanager
+def pointing(
+    target: Target, one: ABI, compilers: Compilers, fault: str = ""
+) -> Iterator[Interface]:
+    """xyzzy() with an address in its struct."""
+    with fakekernel.fake_kernel(target, one) as kernel:
+        made = Interface(fakexyzzy.POINTING, one, compiler=compilers[24], target=target)
+        yield Rig(kernel, made).breaks(fault)
+
+
+P13 = [item for item in BATTERY if item.prop == "P13"]
+
+
+def test_a_kernel_that_reads_what_a_pointer_says_passes(
+    local: Target, here: ABI, compilers: Compilers
+) -> None:
+    """All of the battery that goes through fields, too: none takes a pointer for a number."""
+    with pointing(local, here, compilers) as interface:
+        several = [item for item in items(here, 24) if item.name not in SLOW]
+        for item in several + P13:
+            if item.unless(fakexyzzy.POINTING, here) is None:
+                item.run(interface, Level())
+    assert len(P13) == 3
+
+
+@pytest.mark.parametrize("fault", fakexyzzy.POINTERS)
+def test_a_fault_of_a_pointer_is_one_of_p13(
+    local: Target, here: ABI, compilers: Compilers, fault: str
+) -> None:
+    if fault == "pointer-low" and here.pointer == 4:
+        pytest.skip("a program of this ABI has no memory above 4 GiB")
+    found: list[Mismatch] = []
+    with pointing(local, here, compilers, fault) as interface:
+        for item in P13:
+            if item.unless(fakexyzzy.POINTING, here) is None:
+                try:
+                    item.run(interface, Level())
+                except ContractBrokenError as exc:
+                    found += exc.mismatches
+    assert found, fakexyzzy.POINTERS[fault]
 
 
 def test_nothing_else_notices_a_fault_of_privilege(local: Target, compilers: Compilers) -> None:

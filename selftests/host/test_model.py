@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from errno import E2BIG, EFAULT, EINVAL, EPERM
+from errno import E2BIG, EFAULT, EINVAL, EPERM, ESRCH
 
 import pytest
 from hypothesis import assume, given
@@ -33,7 +33,11 @@ from harness.contract import (
     Nothing,
     OneOf,
     OnlyWith,
+    Piece,
     Pointer,
+    Points,
+    Privileged,
+    Process,
     ReadBack,
     SizeArg,
     SizeBounds,
@@ -43,11 +47,14 @@ from harness.contract import (
     UnknownBits,
     Value,
     Version,
+    piece_at,
 )
+from harness.identity import Identity, Peer
 from harness.interfaces import xyzzy
 from harness.layout import Field, Layout
 from harness.model import Call, Outcome
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Address
+from vm.errors import InfraError
 
 XYZZY = xyzzy.CONTRACT
 FIELDS = (
@@ -350,6 +357,118 @@ CALLS = st.builds(
 
 def outcome(layout: Layout, call: Call) -> Outcome:
     return model.outcome(XYZZY, layout, call)
+
+
+# Who calls, whom a field names, where one points to: by hand.
+
+PRIVATE = dataclasses.replace(
+    XYZZY,
+    checks=(
+        *XYZZY.checks[:5],
+        Privileged(field="param_2", above=9, capability="CAP_KILL"),
+        Privileged(field="param_1", bits=4, capability="CAP_KILL", namespaced=True),
+        Process(field="param_3"),
+    ),
+)
+ROOT_WITHOUT = Identity(name="root without", lacks=frozenset({"CAP_KILL"}))
+IDLE = Identity(name="not effective", inactive=frozenset({"CAP_KILL"}))
+KILLER = Identity(name="a user with", uid=1000, only=frozenset({"CAP_KILL"}))
+NESTED = Identity(name="in a namespace", uid=1000, only=frozenset(), namespace=True)
+USER_1000 = Identity(name="a user", uid=1000, only=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("who", "first", "second"),
+    [
+        (None, 0, 0),
+        (ROOT_WITHOUT, EPERM, EPERM),
+        (IDLE, EPERM, EPERM),
+        (KILLER, 0, 0),
+        (NESTED, EPERM, 0),
+        (USER_1000, EPERM, EPERM),
+    ],
+)
+def test_who_may(who: Identity | None, first: int, second: int) -> None:
+    """capable() looks at the first user namespace, ns_capable() at one's own."""
+    for p1, p2, allowed in ((1, 9, 0), (1, 10, first), (4, 9, second)):
+        call = Call(usize=24, memory=m(24, p1, p2, 0), who=who)
+        assert model.outcome(PRIVATE, K24, call).errno == allowed
+
+
+MINE = Peer(name="a process of this user's", identity=USER_1000)
+HIDDEN = Peer(name="undumpable", identity=dataclasses.replace(USER_1000, dumpable=False))
+ARMED = Peer(name="with a capability", identity=KILLER)
+TRACER = Identity(name="may trace", uid=1, only=frozenset({"CAP_SYS_PTRACE"}))
+
+
+@pytest.mark.parametrize(
+    ("who", "peer", "allowed"),
+    [
+        (USER_1000, Peer(name="itself", identity=None), 0),
+        (USER_1000, MINE, 0),
+        (USER_1000, HIDDEN, EPERM),
+        (USER_1000, ARMED, EPERM),
+        (KILLER, ARMED, 0),
+        (USER_1000, Peer(name="root's"), EPERM),
+        (TRACER, Peer(name="root's"), 0),
+        (TRACER, HIDDEN, 0),
+        (NESTED, MINE, EPERM),
+        (None, HIDDEN, 0),
+        (None, Peer(name="gone", ended=True), ESRCH),
+        (USER_1000, Peer(name="gone", ended=True), ESRCH),
+        (None, Peer(name="too large", plus=1 << 32), ESRCH),
+    ],
+)
+def test_whom_one_may_look_at(who: Identity | None, peer: Peer, allowed: int) -> None:
+    """ptrace(2), "Ptrace access mode checking"; a pid that nobody has is nobody's secret."""
+    call = Call(usize=24, memory=m(24, 1, 0, 0), who=who, peer=("param_3", peer))
+    assert model.outcome(PRIVATE, K24, call).errno == allowed
+
+
+def test_whose_a_small_number_is_the_model_does_not_know() -> None:
+    def of(pid: int) -> int:
+        return model.outcome(PRIVATE, K24, Call(usize=24, memory=m(24, 1, 0, pid))).errno
+
+    assert (of(0), of((1 << 22) + 1), of(1 << 40)) == (0, ESRCH, ESRCH)
+    with pytest.raises(InfraError, match="param_3 = 7"):
+        of(7)
+
+
+POINTED = dataclasses.replace(
+    XYZZY,
+    checks=(*XYZZY.checks[:5], Points(field="param_2", length=16, beside={"param_3": 1})),
+    pieces=(Piece(at=0, data=bytes(16)),),
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        (0, 0),
+        (piece_at(), 0),
+        (0x6011_0000, 0),
+        (0x6012_0000 - 16, 0),
+        (0x6012_0000 - 15, EFAULT),
+        (0x6012_0000, EFAULT),
+        (0x6010_FFFF, EFAULT),
+        (1, EFAULT),
+        (piece_at() | 1 << 32, EFAULT),
+        (piece_at() | 1 << 46, EFAULT),
+        (piece_at() | 1 << 63, EFAULT),
+        (1 << 47, EFAULT),
+        ((1 << 64) - 1, EFAULT),
+    ],
+)
+def test_where_an_address_leads(address: int, allowed: int) -> None:
+    call = Call(usize=24, memory=m(24, 1, address, 1))
+    assert model.outcome(POINTED, K24, call).errno == allowed
+    unused = Call(usize=24, memory=m(24, 1, address, 0))
+    assert model.outcome(POINTED, K24, unused).errno == 0
+
+
+def test_what_else_a_caller_has_the_model_does_not_know() -> None:
+    with pytest.raises(InfraError, match="0x400000"):
+        model.outcome(POINTED, K24, Call(usize=24, memory=m(24, 1, 0x400000, 1)))
 
 
 @given(LAYOUTS, CALLS)

@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import fakekernel
+import fakexyzzy
 import hosttarget
 import pytest
 from fakekernel import ADDFD, NOTIF, RESPONSE, Called, Descriptor, FakeKernel
-from fakexyzzy import CAPABILITY, FAULTS, NEWER, PRIVILEGE, FakeXyzzy
+from fakexyzzy import CAPABILITY, FAULTS, NEWER, POINTERS, POINTING, PRIVILEGE, FakeXyzzy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +65,7 @@ from harness.contract import (
     UnknownFlags,
     Value,
     Version,
+    piece_at,
 )
 from harness.contract import Descriptor as DescriptorEffect
 from harness.findings import ContractBrokenError, Mismatch
@@ -643,7 +645,9 @@ def test_a_right_kernel_is_not_accused(
 NOT_OF_A_CALL = {"writes-before", "cloexec-inverted"}
 
 
-@pytest.mark.parametrize("fault", sorted(FAULTS.keys() - NOT_OF_A_CALL - PRIVILEGE.keys()))
+@pytest.mark.parametrize(
+    "fault", sorted(FAULTS.keys() - NOT_OF_A_CALL - PRIVILEGE.keys() - POINTERS.keys())
+)
 def test_a_fault_is_confirmed(
     here: ABI,
     fault: str,
@@ -719,6 +723,35 @@ def test_a_fault_of_privilege_is_confirmed(
         assert (bad.code, bad.word) == (MISBEHAVES, "misbehaves"), (what, bad)
         good = run_before(program, nr, privileged())
         assert (good.code, good.word) == (BEHAVES, "behaves"), (what, good)
+
+
+def pointed(fault: str = "") -> Kernel:
+    """A xyzzy with an address in its struct."""
+
+    def answer(process: Process, call: Called) -> int | Descriptor:
+        return FakeXyzzy(cast(FakeKernel, process), fault, points=16)(call)
+
+    return answer
+
+
+@pytest.mark.parametrize("fault", ["pointer-cut", "pointer-einval"])
+def test_a_fault_of_a_pointer_is_confirmed(
+    here: ABI, fault: str, make: Make, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The program has at that address what the contract has there."""
+    tmp_path = tmp_path_factory.mktemp("pointer")
+    compiler = Compiler(headers=fakexyzzy.headers(tmp_path / "include", POINTING))
+    plain = make(XYZZY, here)
+    interface = Interface(POINTING, here, compiler=compiler, target=plain.target)
+    case = interface.case(param_2=piece_at() | 1 << 40)
+    assert interface.predict(case).errno == errno.EFAULT
+    good = interface.case(param_2=piece_at())
+    assert interface.predict(good).errno == 0
+    bad, fine = (compiled(source_of(interface, one), here, tmp_path) for one in (case, good))
+    nr = number_of(interface, case)
+    assert run_before(bad, nr, pointed(fault)).code == MISBEHAVES
+    assert run_before(bad, nr, pointed()).code == BEHAVES
+    assert run_before(fine, nr, pointed()).code == BEHAVES
 
 
 @pytest.mark.parametrize("at_page_start", [False, True])

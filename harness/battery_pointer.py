@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The battery's items for P13: addresses that are members of the struct.
+
+Importing this module adds them.  A 64-bit member is an address with all of its
+bits, for a 32-bit program too (include/linux/kernel.h:u64_to_user_ptr): where
+its upper half is set, nothing of such a program's can be.  A kernel that cuts
+it to the ABI's pointers takes an address that was never given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from harness.abi import ABI, Way
+from harness.battery import BATTERY, Item, Level, effect_is_known
+from harness.case import PAGE, Case
+from harness.contract import DATA_AT, PIECES_AT, Contract, Points, piece_at
+from harness.findings import ContractBrokenError, Mismatch
+from harness.interface import Interface
+from harness.model import SCRATCH_AT, errno_name
+from harness.program import AREA_BYTES, SCRATCH, Program, at
+
+#: Where memory above 4 GiB is mapped, in pages of its own.
+HIGH = 1 << 40
+#: The first byte of the scratch area that is there once more.
+MAPPED = PIECES_AT // PAGE * PAGE
+
+
+def _no_pointer(contract: Contract, abi: ABI) -> str | None:
+    return None if contract.pointers else "no field is a pointer"
+
+
+def _no_high_memory(contract: Contract, abi: ABI) -> str | None:
+    if abi.pointer == 4:
+        return "a program of this ABI has no memory above 4 GiB"
+    return _no_pointer(contract, abi)
+
+
+def high_of(check: Points) -> int:
+    """Where above 4 GiB the same bytes are as at the contract's piece."""
+    return HIGH + piece_at(check.at) - SCRATCH_AT - MAPPED
+
+
+def _ways(interface: Interface) -> list[Way | None]:
+    return [None, *interface.other_ways]
+
+
+def _with_pointer(interface: Interface, check: Points, value: int) -> Case:
+    return interface.case(**{**check.beside, check.field: value})
+
+
+def _refused(interface: Interface, calls: Sequence[Case]) -> list[Case]:
+    """Those that may be made: where an accepted one's effect is not known, the refused ones."""
+    if effect_is_known(interface):
+        return list(calls)
+    return [one for one in calls if interface.predict(one).errno]
+
+
+def _nowhere(check: Points, width: int) -> Iterator[int]:
+    """Addresses at which nothing is, or not enough."""
+    end = SCRATCH_AT + AREA_BYTES
+    yield from (0, 1, PAGE - 1, PAGE, SCRATCH_AT - PAGE, end, end - check.length + 1)
+    if width == 64:
+        yield from (1 << 47, 1 << 56, 1 << 63, 0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000)
+    top = (1 << width) - 1
+    yield from (top, top & ~7) if width == 64 else ()
+
+
+def _pointers_that_lead_nowhere(interface: Interface, level: Level) -> None:
+    """NULL, the first page, the kernel's half, the end of what is there: a fault, or as stated."""
+    for check in interface.contract.pointers:
+        width = 8 * interface.layout.field(check.field).size
+        calls = [_with_pointer(interface, check, value) for value in _nowhere(check, width)]
+        interface.check_all(*_refused(interface, calls))
+
+
+def _upper_half_of_a_pointer(interface: Interface, level: Level) -> None:
+    """Each bit above the 32nd, over an address that is good without it: a fault, by every way."""
+    for check in interface.contract.pointers:
+        width = 8 * interface.layout.field(check.field).size
+        good = piece_at(check.at)
+        for way in _ways(interface):
+            calls = [
+                dataclasses.replace(_with_pointer(interface, check, good | 1 << bit), way=way)
+                for bit in range(32, width)
+            ]
+            interface.check_all(*_refused(interface, calls))
+
+
+def _above_4_gib(interface: Interface, level: Level) -> None:
+    """The same bytes above 4 GiB are as good as below; through the 64-bit entries."""
+    for check in interface.contract.pointers:
+        low = _with_pointer(interface, check, piece_at(check.at))
+        high = _with_pointer(interface, check, high_of(check))
+        for way in _ways(interface):
+            if way is not None and way.int80:
+                continue
+            below, above = (
+                _answer(interface, dataclasses.replace(case, way=way)) for case in (low, high)
+            )
+            if below == above and below != check.errno:
+                continue
+            raise ContractBrokenError(
+                f"{interface.abi.name}: {interface.contract.name}(), {check.field} above 4 GiB:",
+                [
+                    Mismatch(
+                        first=f"{high}, {check.field} = {high_of(check):#x}",
+                        last="",
+                        count=1,
+                        allowed=f"as with the same bytes below: {errno_name(below)}"
+                        if below != check.errno
+                        else f"anything but {errno_name(below)}",
+                        seen=errno_name(above) if above else "success",
+                        cause="above 4 GiB",
+                    )
+                ],
+            )
+
+
+def _answer(interface: Interface, case: Case) -> int:
+    """The errno of a call with the contract's pieces in both places."""
+
+    def constant(text: str) -> int:
+        return interface.constant(text, "linux/mman.h")
+
+    program = Program()
+    program.reset()
+    program.write(SCRATCH, DATA_AT, interface.contract.data)
+    file = program.syscall(interface.number("memfd_create"), at(SCRATCH, AREA_BYTES - 1), 0)
+    length = AREA_BYTES - MAPPED
+    program.syscall(interface.number("write"), file, at(SCRATCH, MAPPED), length)
+    shared = constant("MAP_SHARED | MAP_FIXED")
+    prot = constant("PROT_READ | PROT_WRITE")
+    mapped = program.syscall(interface.number("mmap"), HIGH, length, prot, shared, file, 0)
+    program.syscall(interface.number("close"), file)
+    placed = interface.place_in(program, case)
+    program.syscall(interface.number("munmap"), HIGH, length)
+    results = interface.caller.run(program)
+    assert results[mapped.index].ret == HIGH, "mmap() failed"
+    return results[placed.index].errno
+
+
+BATTERY += [
+    Item(
+        prop="P13",
+        name="pointers-that-lead-nowhere",
+        run=_pointers_that_lead_nowhere,
+        unless=_no_pointer,
+    ),
+    Item(
+        prop="P13",
+        name="upper-half-of-a-pointer",
+        run=_upper_half_of_a_pointer,
+        unless=_no_pointer,
+    ),
+    Item(prop="P13", name="above-4-gib", run=_above_4_gib, unless=_no_high_memory),
+]
