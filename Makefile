@@ -144,6 +144,15 @@ kernels: ## build every kernel in every variant of the sample; KERNEL= and VARIA
 		$(call option,--variant,$(call given,VARIANT)) \
 		$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR)))
 
+.PHONY: series
+series: ## write the mails of the series, ready to send, into build/series/
+	$(call job,series,$(call option,--kernel,$(KERNEL)) $(call option,--mirror,$(MIRROR)))
+
+.PHONY: series-check
+series-check: ## what a reviewer of the series runs: checkpatch, sparse, clang, each commit built
+	$(call job,series-check,$(call option,--kernel,$(KERNEL)) \
+		$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR)))
+
 .PHONY: callers
 callers: ## only build the callers, against that kernel's headers
 	$(call job,callers,$(kernel-options) $(call option,--abi,$(ABI)))

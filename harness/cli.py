@@ -24,11 +24,16 @@ from harness.lab import Lab, Setup
 from harness.plugin import REPORT_DIR, chosen_abis
 from vm import accel, doctor, kernels, kernelset, proc, shell
 from vm.errors import HarnessError, UserError
+from vm.review import bench as reviews
+from vm.review import mails, run, table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: What `vm-test` is about.
 DEFAULT_CONTRACT = "xyzzy"
+#: Where the mails of the series go, and what their checks leave.
+SERIES_DIR = "build/series"
+SERIES_CHECK_DIR = "build/series-check"
 #: Where the tests are, seen from the checkout.
 HOST_TESTS = "selftests/host"
 GUEST_TESTS = "selftests/vm"
@@ -290,6 +295,60 @@ def every_kernel(
         mirror=mirror,
     )
     kernelset.run(wanted, Console())
+
+
+@cli.command()
+@_options("kernel", "mirror")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=SERIES_DIR,
+    show_default=True,
+    help="Where they go, below a directory for the kernel.",
+)
+def series(kernel: str | None, mirror: str | None, output: Path) -> None:
+    """Write the mails of the series for a kernel: cover letters, patches, who gets a copy."""
+    bench = _bench(kernel, report=output, mirror=mirror)
+    where = bench.report
+    for thread in mails.write(bench, where):
+        click.echo(thread.cover.parent)
+
+
+@cli.command("series-check")
+@_options("kernel", "jobs", "mirror")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=SERIES_CHECK_DIR,
+    show_default=True,
+    help="Where logs and the record go, below a directory for the kernel.",
+)
+@click.argument("checks", nargs=-1)
+def series_check(
+    kernel: str | None,
+    jobs: int | None,
+    mirror: str | None,
+    report: Path,
+    checks: tuple[str, ...],
+) -> None:
+    """Check the series for a kernel as a reviewer would: all CHECKS, or those named."""
+    bench = _bench(kernel, report=report, mirror=mirror, jobs=jobs)
+    results = run.run(bench, checks)
+    click.echo(f"Linux {bench.kernel.name}: {run.summary(results)}; {bench.report}")
+    sys.exit(any(one.result == "failed" for one in results))
+
+
+def _bench(
+    kernel: str | None, *, report: Path, mirror: str | None, jobs: int | None = None
+) -> reviews.Bench:
+    row = kernels.kernel(kernel or kernels.DEFAULT_KERNEL)
+    return reviews.Bench(
+        kernel=row,
+        table=table.load(),
+        report=report.resolve() / row.name,
+        jobs=jobs or len(os.sched_getaffinity(0)),
+        mirror=mirror,
+    )
 
 
 @cli.command()

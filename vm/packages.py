@@ -45,6 +45,8 @@ JOBS: Mapping[str, tuple[str, ...]] = {
     "mutants": ("python", "build", "source", "guest"),
     "mutants-harness": ("python", "build", "guest"),
     "vm-test": ("python", "build", "source", "guest"),
+    "series": ("python", "build", "source", "review"),
+    "series-check": ("python", "build", "source", "review"),
 }
 
 #: Jobs that work with all kernels of kernels.toml when none is named.

@@ -25,6 +25,7 @@ PARAMETERS = re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE)
 JOBS = (
     *("vm-test", "host-test", "guest-test", "kernel", "kernels", "callers"),
     *("conformance", "shell", "doctor", "bench", "mutants", "mutants-harness"),
+    *("series", "series-check"),
 )
 
 LOGGING = """\
