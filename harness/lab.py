@@ -134,6 +134,7 @@ class Lab:
         self._release: str | None = None
         self._stack = contextlib.ExitStack()
         self._seen_events = 0
+        self._told: dict[str, str] = {}  # by take_over()
         self.boot_events: list[str] = []  #: splats while the last guest booted
 
     # What is built.
@@ -346,10 +347,18 @@ class Lab:
         """The first two numbers of that."""
         return kernels.parse_version(self._release) if self._release else None
 
+    def take_over(self, facts: dict[str, str], release: str | None) -> None:
+        """What another process of this run had for a target, which this one has not."""
+        booted = int(self._told.get("guests booted", 0)) + int(facts.get("guests booted", 0))
+        self._told = {**self._told, **facts}
+        if booted:
+            self._told["guests booted"] = str(booted)
+        self._release = self._release or release
+
     def facts(self) -> dict[str, str]:
         """What a reader of the report has to know about the run."""
         if self._target is None and not self.boots:
-            return {}
+            return dict(self._told)
         found = {"kernel": self._target.name if self._target else "lost"}
         if not self.setup.local:
             origin = self.setup.bzimage or self.built.record.get("origin", self.built.release)

@@ -13,9 +13,9 @@ verdict's own (see vm.errors.Verdict).
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FrameType
@@ -49,6 +49,10 @@ BATTERY_USED = pytest.StashKey[bool]()
 LAST_CONTRACT = pytest.StashKey[Contract]()
 RESULTS = pytest.StashKey[list[TestResult]]()
 REPORT_DIR = "build/report"
+#: Under which a worker of pytest-xdist says what it ran on.
+WORKER = "extsys"
+#: Of the reproducers that this process writes, so that each has one of its own.
+NUMBERS = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,6 +98,12 @@ def chosen_abis(asked: list[str]) -> tuple[ABI, ...]:
     return tuple(abi(name) for name in dict.fromkeys(names)) or ABIS
 
 
+def _worker(config: pytest.Config) -> str:
+    """The name of the pytest-xdist worker that this process is; empty when it is none."""
+    found: str = getattr(config, "workerinput", {}).get("workerid", "")
+    return found
+
+
 def full_battery_cpus() -> int:
     """CPUs of a guest that makes a hundred million calls: what its callers can use."""
     return min(len(os.sched_getaffinity(0)), MOST_LANES)
@@ -107,7 +117,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         setup = Setup(
             abis=chosen_abis(option.abi),
-            report=option.report.resolve(),
+            report=option.report.resolve() / _worker(config),
             kernel=option.kernel,
             variant=option.variant,
             kernel_tree=option.kernel_tree,
@@ -128,6 +138,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Until the kernel's headers are there: which tests there are has to be known before.
     config.stash[CONTRACTS] = tuple(_expected(one, setup) for one in several)
     config.stash[RESULTS] = []
+    if not _worker(config):
+        config.pluginmanager.register(_Collector(config), "extsys-results")
     # `timeout` and CI runners end a run with SIGTERM: it must clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, _terminated)
 
@@ -328,8 +340,7 @@ def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
     directory = lab.setup.report / "reproducers"
     lines = []
     for mismatch in error.mismatches[: ContractBrokenError.SHOWN]:
-        _Collector.reproducers += 1
-        number = _Collector.reproducers
+        number = next(NUMBERS)
         if mismatch.cause == "layout":
             path: Path | None = repro_layout.write(interface, directory, number=number)
         else:
@@ -368,63 +379,71 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(f"{item.nodeid}: unknown property {name!r}")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Generator[None, object, object]:
-    """Collect one test's phases into one result."""
-    _Collector.current = _Collector(item)
-    started = time.monotonic()
-    outcome = yield
-    result = _Collector.current.result(time.monotonic() - started)
-    item.config.stash[RESULTS].append(result)
-    return outcome
-
-
 class _Collector:
-    """The reports of one test, setup to teardown."""
+    """The results of a run, from its tests' reports, wherever those ran.
 
-    current: _Collector
-    reproducers = 0  #: written so far, so that each has a number of its own
+    With pytest-xdist the tests run in workers and their reports come here, to
+    the process that has the terminal; a worker keeps none, and says at its end
+    what it ran on.
+    """
 
-    def __init__(self, item: pytest.Item) -> None:
-        self.item = item
-        self.reports: list[pytest.TestReport] = []
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self._open: dict[str, list[pytest.TestReport]] = {}
 
-    def result(self, seconds: float) -> TestResult:
-        facts: dict[str, Any] = {}
-        for report in self.reports:
-            facts.update(cast("list[tuple[str, Any]]", report.user_properties))
-        facts.update(self.item.user_properties)
-        failed = [report for report in self.reports if report.failed]
-        skipped = [report for report in self.reports if report.skipped]
-        verdict = Verdict[facts["verdict"]] if "verdict" in facts else Verdict.FAIL
-        skip = None
-        if skipped and not failed and "finding" not in facts:
-            longrepr = skipped[0].longrepr
-            skip = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
-        return TestResult(
-            name=self.item.nodeid,
-            verdict=verdict if failed else Verdict.PASS,
-            skip=skip,
-            prop=facts.get("prop"),
-            abi=facts.get("abi"),
-            calls=facts.get("calls", 0),
-            seconds=seconds,
-            text=facts.get("finding") or "\n".join(str(one.longrepr) for one in failed),
-            interface=facts.get("interface"),
-            known=tuple(facts.get("known", ())),
-        )
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep each phase's report until the test is over."""
+        self._open.setdefault(report.nodeid, []).append(report)
+        # A worker that died has one report for the test that it was at.
+        if report.when in ("teardown", "???"):
+            self.config.stash[RESULTS].append(_result(self._open.pop(report.nodeid)))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker has ended: what it ran on."""
+        told = getattr(node, "workeroutput", {}).get(WORKER)
+        if told:
+            self.config.stash[LAB].take_over(told["facts"], told["release"])
+            self.config.stash[BATTERY_USED] = told["battery"]
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep each phase's report until the test is over."""
-    _Collector.current.reports.append(report)
+def _result(reports: list[pytest.TestReport]) -> TestResult:
+    """One test's result, by the reports of its phases."""
+    facts: dict[str, Any] = {}
+    for report in reports:
+        facts.update(cast("list[tuple[str, Any]]", report.user_properties))
+    failed = [report for report in reports if report.failed]
+    skipped = [report for report in reports if report.skipped]
+    verdict = Verdict[facts["verdict"]] if "verdict" in facts else Verdict.FAIL
+    skip = None
+    if skipped and not failed and "finding" not in facts:
+        longrepr = skipped[0].longrepr
+        skip = longrepr[2] if isinstance(longrepr, (tuple, list)) else str(longrepr)
+    return TestResult(
+        name=reports[0].nodeid,
+        verdict=verdict if failed else Verdict.PASS,
+        skip=skip,
+        prop=facts.get("prop"),
+        abi=facts.get("abi"),
+        calls=facts.get("calls", 0),
+        seconds=sum(report.duration for report in reports),
+        text=facts.get("finding") or "\n".join(str(one.longrepr) for one in failed),
+        interface=facts.get("interface"),
+        known=tuple(facts.get("known", ())),
+    )
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """The exit code says what went wrong, the report directory says all of it."""
+    if _worker(session.config):
+        lab = session.config.stash[LAB]
+        session.config.workeroutput[WORKER] = {  # type: ignore[attr-defined]
+            "facts": lab.facts(),
+            "release": lab.release,
+            "battery": session.config.stash.get(BATTERY_USED, False),
+        }
+        return
     results = session.config.stash[RESULTS]
     if not results or session.config.option.collectonly:
         return

@@ -282,3 +282,68 @@ def test_collecting_writes_no_report(run: Run) -> None:
     assert ran.code == 0
     assert "test_it[mx32]" in ran.text
     assert not ran.report.exists()
+
+
+# Several processes.
+
+SHARED_OUT = """
+@pytest.mark.prop("P1")
+@pytest.mark.parametrize("number", range(6))
+def test_each(abi, number, record_property):
+    record_property("calls", 7)
+
+@pytest.mark.prop("P3")
+def test_one_that_fails(abi):
+    assert abi.name != "m32", "not as m32"
+
+@pytest.mark.prop("P9")
+def test_one_that_is_skipped(abi):
+    pytest.skip("for this reason")
+"""
+
+
+def test_workers_results_are_those_of_one_process(run: Run) -> None:
+    """The table, the counts, results.ktap and the exit code."""
+    alone, shared = run(SHARED_OUT), run(SHARED_OUT, "-n", "2")
+    assert alone.code == shared.code == 1
+    assert shared.cases.keys() == alone.cases.keys()
+    for name, case in alone.cases.items():
+        assert (shared.cases[name].ok, shared.cases[name].skip) == (case.ok, case.skip), name
+    for text in ("42 calls", "m32: 6 passed, 1 failed, 1 skipped", "P9 alignment"):
+        assert text in alone.text
+        assert text in shared.text
+    assert not list(shared.report.glob("gw*/results.*")), "a worker has written a report"
+
+
+def test_a_verdict_from_a_worker_is_the_run_s(run: Run) -> None:
+    ran = run(
+        """
+        @pytest.mark.parametrize("number", range(4))
+        def test_fine(number):
+            pass
+
+        def test_lost():
+            raise GuestError("gone", verdict=Verdict.LOST)
+        """,
+        *("-n", "2"),
+    )
+    assert ran.code == Verdict.LOST.value
+    assert not ran.cases["test_lost"].ok
+
+
+def test_a_worker_that_dies_is_a_failure(run: Run) -> None:
+    """Of the test that it was at; the others are run all the same."""
+    ran = run(
+        """
+        @pytest.mark.parametrize("number", range(4))
+        def test_fine(number):
+            pass
+
+        def test_end():
+            os._exit(3)
+        """,
+        *("-n", "2"),
+    )
+    assert ran.code == 1
+    assert not ran.cases["test_end"].ok
+    assert sum(case.ok for case in ran.cases.values()) == 4
