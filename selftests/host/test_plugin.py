@@ -91,7 +91,7 @@ def _child(argv: list[str], output: Path) -> NoReturn:
             text = os.fdopen(number, "w", errors="backslashreplace", closefd=False)
             setattr(sys, name, text)
         os.chdir(output.parent)
-        signal.alarm(60)
+        signal.alarm(240)  # workers of their own take their time on a loaded machine
         code = int(pytest.main(argv))
         sys.stdout.flush()
         sys.stderr.flush()
