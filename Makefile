@@ -22,6 +22,7 @@ JOBS ?= ## parallel compiler jobs (default: one for each core)
 MIRROR ?= ## a base URL to download the kernel's source from
 MUTANT ?= ## only these mutants, by number or name, several with commas (default: all)
 WITHOUT ?= ## judge mutants as if the battery lacked this property, such as P3
+REPEAT ?= ## only the named property of each mutant, so many times: make mutants MUTANT=22,23,24 REPEAT=20
 PYTEST_ARGS ?= ## more arguments for pytest, such as '-k flags -x'
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3) ## makes build/venv; 3.11 or newer
 
@@ -117,7 +118,7 @@ guest-test: ## the tests of the harness itself on guests: killed, hung, panicked
 .PHONY: mutants
 mutants: ## put each fault of kernel-patches/mutants into the kernel: the tests have to notice it
 	$(call job,mutants,$(mutant-options) $(call option,--mutant,$(MUTANT)) \
-		$(call option,--without,$(WITHOUT)))
+		$(call option,--without,$(WITHOUT)) $(call option,--repeat,$(REPEAT)))
 
 .PHONY: mutants-sample
 mutants-sample: ## two of the mutants, others with every change

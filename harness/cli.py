@@ -426,13 +426,26 @@ def bench(**asked: Any) -> None:
 @click.option(
     "--sample", type=click.IntRange(min=1), help="So many, others with every change of content."
 )
+@click.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Only the named property, so many times: a race has to be caught every time.",
+)
 def mutants(
-    mutant: tuple[str, ...], without: tuple[str, ...], sample: int | None, **asked: Any
+    mutant: tuple[str, ...],
+    without: tuple[str, ...],
+    sample: int | None,
+    repeat: int,
+    **asked: Any,
 ) -> None:
     """Put faults into the sample, one at a time, and see that each is noticed."""
     from harness.mutants import command  # noqa: PLC0415 - nothing else needs it
 
-    raise SystemExit(command.main(_setup(**asked), asked=mutant, without=without, sample=sample))
+    setup = _setup(**asked)
+    raise SystemExit(
+        command.main(setup, asked=mutant, without=without, sample=sample, repeat=repeat)
+    )
 
 
 @cli.command("mutants-harness")

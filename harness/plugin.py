@@ -75,6 +75,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--abi", action="append", default=[], help="only these: m64, m32, mx32")
     group.addoption("--accel", default="auto", help="auto, kvm or tcg (%(default)s)")
     group.addoption("--battery", default="quick", help="quick or full (%(default)s)")
+    group.addoption("--prop", action="append", default=[], help="only tests of this property")
+    group.addoption("--repeat", type=int, default=1, help="each item of the battery so many times")
     group.addoption("--brief", action="store_true", help="spend no time on making failures small")
     group.addoption("--jobs", type=int, help="compiler jobs")
     group.addoption("--mirror", help="base URL of kernel sources")
@@ -182,6 +184,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             if item.unless(contract, abi) is None
         ]
         names = [f"{item.prop}-{item.name}-{abi.name}" for _, item, abi in applying]
+        if (times := config.option.repeat) > 1:
+            names = [
+                f"{item.prop}-{item.name}-round{number}-{abi.name}"
+                for number in range(times)
+                for _, item, abi in applying
+            ]
+            applying *= times
         marks = [pytest.mark.prop(item.prop) for _, item, _ in applying]
         if len(contracts) == 1:  # which the fixture gives, in the kernel's own version
             metafunc.parametrize(
@@ -361,13 +370,16 @@ def _note_loss(lab: Lab, error: GuestError) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A property that the report does not know is a mistake in the test.
 
-    A test of a series that the variant's stack has not is no test of this run.
+    A test of a series that the variant's stack has not is no test of this run,
+    nor is one of another property than --prop asks for.
     """
     stack = kernels.variant(config.stash[LAB].setup.variant).stack
+    wanted = config.option.prop
     absent = [
         item
         for item in items
-        if (marker := item.get_closest_marker("series")) and marker.args[0] not in stack
+        if ((marker := item.get_closest_marker("series")) and marker.args[0] not in stack)
+        or (wanted and not ((prop := item.get_closest_marker("prop")) and prop.args[0] in wanted))
     ]
     if absent:
         config.hook.pytest_deselected(items=absent)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from harness.lab import Setup
-from harness.mutants import judge, matrix, run, trailers
+from harness.mutants import again, judge, matrix, run, trailers
 from harness.mutants.matrix import Page
 from harness.mutants.run import Ran, Task
 from harness.mutants.suites import Base, Suite, base_of, suite_of
@@ -26,6 +26,7 @@ def main(
     asked: Sequence[str] = (),
     without: Sequence[str] = (),
     sample: int | None = None,
+    repeat: int = 1,
 ) -> int:
     """Run the mutants that are asked for, or a sample of all; the exit code.
 
@@ -42,6 +43,8 @@ def main(
     state = run.harness_state()
     if sample is not None:
         chosen = sampled(chosen, sample, state)
+    if repeat > 1:
+        return again.main(setup, chosen, repeat, state)
     # A mistake in any of them is told before the first is built.
     jobs = [(mutant, base_of(mutant), suite_of(mutant)) for mutant in chosen]
     baseline: list[TestResult] = []

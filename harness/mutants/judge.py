@@ -104,13 +104,18 @@ def allowed(mutant: Mutant) -> frozenset[Cell]:
     return frozenset(found)
 
 
+def missing(mutant: Mutant, red: Mapping[Cell, Verdict]) -> list[str]:
+    """The ABIs in which the named property had to go red, and did not."""
+    return [abi for abi in mutant.shows_in if red.get((mutant.prop, abi)) is not mutant.verdict]
+
+
 def judge(
     mutant: Mutant, results: Sequence[TestResult], *, without: Collection[str] = ()
 ) -> Judged:
     """Judge one mutant's run, as if the battery had no property of ``without``."""
     counted = left(results, without)
     red, ran = cells(counted)
-    missing = [abi for abi in mutant.shows_in if red.get((mutant.prop, abi)) is not mutant.verdict]
+    green = missing(mutant, red)
     may = allowed(mutant)
     stray = [
         cell
@@ -118,15 +123,15 @@ def judge(
         if cell not in may or verdict not in (Verdict.FAIL, mutant.verdict)
     ]
     spoilt = [cell for cell in stray if red[cell] in MACHINE]
-    why = [_missing(mutant, abi, red, ran, without) for abi in missing]
-    if missing and red:
+    why = [_missing(mutant, abi, red, ran, without) for abi in green]
+    if green and red:
         why.append(f"by accident: {_listed(red)}")
     elif stray:
         why.append(f"should be green: {_listed({cell: red[cell] for cell in stray})}")
     state = State.KILLED
     if spoilt:
         state = State.SPOILT
-    elif missing:
+    elif green:
         state = State.SURVIVED
     elif stray:
         state = State.ACCIDENT

@@ -92,6 +92,7 @@ class Task:
     base: Base
     mutant: Path | None
     expected: Verdict = Verdict.FAIL  #: how a mutant has to show
+    options: tuple[str, ...] = ()  #: more of pytest's: some of the tests, or all again
 
     def setup(self, asked: Setup) -> Setup:
         """The run's own, with this kernel and a report directory of its own."""
@@ -110,6 +111,7 @@ class Task:
             state,
             self.base.contract.read_bytes() if self.base.contract else b"",
             *self.suite.tests,
+            *self.options,
             *(one.name for one in setup.abis),
             setup.accel,
         )

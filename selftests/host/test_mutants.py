@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import cli
-from harness.mutants import command, edits, judge, matrix, run, suites, trailers
+from harness.mutants import again, command, edits, judge, matrix, run, suites, trailers
 from harness.mutants.judge import State
 from harness.mutants.trailers import Mutant
 from harness.report import results as records
@@ -285,6 +285,19 @@ def test_tests_and_their_mutants(tmp_path: Path) -> None:
 )
 def test_a_tests_name_without_its_abi(name: str, bare: str) -> None:
     assert judge.test_name(name) == bare
+
+
+def test_every_round_counts(tmp_path: Path) -> None:
+    def played(number: int, abi: str, verdict: Verdict) -> TestResult:
+        name = f"a.py::test_contract[P3-some-round{number}-{abi}]"
+        return TestResult(name=name, verdict=verdict, prop="P3", abi=abi)
+
+    one = mutant(tmp_path)
+    rows = [played(number, abi, Verdict.FAIL) for number in range(3) for abi in ABIS]
+    assert again.rounds(one, rows) == [True] * 3
+    rows[4] = played(1, "m32", Verdict.PASS)
+    assert again.rounds(one, rows) == [True, False, True]
+    assert again.rounds(one, results(P3="m64 m32 mx32")) == []
 
 
 # What is shown.
