@@ -258,8 +258,12 @@ def _tails_at(interface: Interface, level: Level, place: Place) -> None:
 
 @_item("P4", unless=_no_write_back)
 def _write_back(interface: Interface, level: Level) -> None:
-    """The kernel's size, on the stated errors only; every other byte stays."""
-    interface.check_all(*_provoked_alone(interface), about=frozenset({"write-back", "memory"}))
+    """The kernel's size, on the stated errors only; every other byte stays.
+
+    Also where there is a second reason to refuse: what stands lower writes nothing.
+    """
+    calls = [*_provoked_alone(interface), *_provoked_in_pairs(interface)]
+    interface.check_all(*calls, about=frozenset({"write-back", "memory"}))
 
 
 @_item("P4", unless=_no_write_back)
@@ -804,9 +808,8 @@ def _provoked_alone(interface: Interface) -> list[Case]:
     return found
 
 
-@_item("P17")
-def _order_of_errors(interface: Interface, level: Level) -> None:
-    """Each pair of checks provoked together: the one that stands higher answers."""
+def _provoked_in_pairs(interface: Interface) -> list[Case]:
+    """Each way to have a call refused by one check, together with each for another."""
     found = []
     for first, second in itertools.combinations(interface.contract.checks, 2):
         for one, other in itertools.product(
@@ -816,7 +819,16 @@ def _order_of_errors(interface: Interface, level: Level) -> None:
             # Sizes before fields and holes: a later step must not undo an earlier one.
             found.append(one(interface, other(interface, good)))
             found.append(other(interface, one(interface, good)))
-    interface.check_all(*found)
+    return found
+
+
+@_item("P17")
+def _order_of_errors(interface: Interface, level: Level) -> None:
+    """Each pair of checks provoked together: the one that stands higher answers.
+
+    What it writes is another property's.
+    """
+    interface.check_all(*_provoked_in_pairs(interface), about=frozenset({"errno"}))
 
 
 # P20: the descriptor.
