@@ -140,7 +140,7 @@ conformance: ## Linux's own extensible interfaces, on 6.12 and 6.1 as they are: 
 		$(call option,--mirror,$(MIRROR)),$(PYTEST_ARGS))
 
 .PHONY: kernels
-kernels: ## build every kernel in every variant of the sample; KERNEL= and VARIANT= name some
+kernels: ## build every kernel with every version of the sample, and without; or some, by name
 	$(call job,kernels,$(call option,--kernel,$(call given,KERNEL)) \
 		$(call option,--variant,$(call given,VARIANT)) \
 		$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR)))

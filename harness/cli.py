@@ -287,7 +287,7 @@ def kernel(**asked: Any) -> None:
 def every_kernel(
     kernel: str | None, variant: str | None, jobs: int | None, mirror: str | None
 ) -> None:
-    """Build every kernel in every variant of the sample, unless the cache has it."""
+    """Build every kernel with every version of the sample, unless the cache has it."""
     wanted = kernelset.members(
         rows=[kernels.kernel(kernel)] if kernel else (),
         variants=[kernels.variant(variant)] if variant else (),

@@ -57,11 +57,7 @@ class Variant:
     what: str  #: one line for people
     stack: tuple[str, ...]  #: series below the kernel's own directory, "." first
     fragments: tuple[str, ...]  #: Kconfig fragments of vm/config, later ones winning
-
-    @property
-    def ours(self) -> bool:
-        """Whether it has patches of ours, and not only another configuration."""
-        return bool(self.stack)
+    alone: bool = False  #: built where its name is given, and not with all the others
 
     def __str__(self) -> str:
         return f"{self.name}, {self.what}"

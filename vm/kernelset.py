@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every kernel of the tables in every variant of the sample: what is built, how long it took.
+"""Every kernel of the tables in every version of the sample: what is built, how long it took.
 
 What makes this survive an interruption is below it: a kernel is in the cache
 whole or not at all (vm/cache.py), and objects that a killed build may have left
@@ -63,7 +63,7 @@ def members(
 ) -> tuple[Member, ...]:
     """Every kernel of ``rows`` in every one of ``variants``.
 
-    Without rows it is all there are, without variants all that have the sample.
+    Without rows it is all there are, without variants all but those that stand alone.
 
     A kernel's variants follow each other, in the order of the table: each is
     a few files away from the one before.  Raises UserError that names every
@@ -72,7 +72,8 @@ def members(
     pairs = [
         (row, variant)
         for row in rows or tuple(kernels.load_kernels().values())
-        for variant in variants or [one for one in kernels.load_variants().values() if one.ours]
+        for variant in variants
+        or [one for one in kernels.load_variants().values() if not one.alone]
     ]
     stacks, missing = {}, []
     for row, variant in pairs:

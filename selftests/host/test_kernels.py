@@ -44,6 +44,15 @@ def test_a_variant_is_a_stack_of_series_below_the_kernels_own() -> None:
     )
 
 
+def test_all_kernels_are_those_of_the_version_skew() -> None:
+    """Those that share an object tree, and so cost an incremental build each."""
+    together = {one.name for one in kernels.load_variants().values() if not one.alone}
+    assert together == {"off", "ver0", "ver1", "ver2"}
+    for variant in kernels.load_variants().values():
+        parts = [kconfig.load_fragment(kconfig.find_fragment(name)) for name in variant.fragments]
+        assert any(part.objects for part in parts) == variant.alone
+
+
 def test_off_is_the_first_version_without_the_option() -> None:
     off, ver0 = (kernels.variant(name) for name in ("off", "ver0"))
     assert off.stack == ver0.stack
