@@ -843,10 +843,23 @@ def _close_on_exec(interface: Interface, level: Level) -> None:
     always = effect.cloexec is True
     asked = effect.cloexec if isinstance(effect.cloexec, tuple) else None
     choices = [(0, 0)] if asked is None else [(0, 0), asked]
+    found = Causes()
     for arg, bit in choices:
         case = dataclasses.replace(interface.case(), flags=((arg, bit),) if bit else ())
-        seen = _with_descriptor(interface, case, [("fcntl", getfd)])
-        assert seen == [int(always or bool(bit))], f"F_GETFD gives {seen} with flags {bit:#x}"
+        (seen,) = _with_descriptor(interface, case, [("fcntl", getfd)])
+        wanted = int(always or bool(bit))
+        if seen != wanted:
+            found.add(
+                Mismatch(
+                    first=f"{case}, then fcntl(F_GETFD)",
+                    last="",
+                    count=1,
+                    allowed=f"{wanted}: close-on-exec is {'set' if wanted else 'not set'}",
+                    seen=str(seen),
+                    cause=f"close-on-exec {wanted} → {seen}",
+                )
+            )
+    interface.fail_on(found.all())
 
 
 @_item("P20", unless=_no_descriptor)

@@ -271,6 +271,19 @@ def test_a_single_call_s_assertion_names_them_too(rig: Rig) -> None:
     )
 
 
+@pytest.mark.parametrize(("fault", "start"), [("writes-behind", 16), ("writes-before", 24)])
+def test_memory_found_changed_has_a_call(rig: Rig, fault: str, start: int) -> None:
+    """The last one before it was looked at: a program of one call can show it."""
+    interface = rig.breaks(fault)
+    sizes = Dim(kind=Kind.USIZE, start=start, stop=start + 8)
+    with pytest.raises(ContractBrokenError) as caught:
+        interface.verify(Sweep(dims=(sizes,), template=interface.template()))
+    (found,) = [one for one in caught.value.mismatches if one.cause == "canary"]
+    assert found.case is not None
+    refused = interface.predict(found.case).errno
+    assert bool(refused) is (fault == "writes-behind")
+
+
 def test_what_was_observed(rig: Rig) -> None:
     interface = rig.interface
     seen = interface.observe(interface.case())
