@@ -31,6 +31,7 @@ from harness.contract import (
     Descriptor,
     FetchSize,
     FieldCheck,
+    Fills,
     NotTogether,
     Null,
     OneOf,
@@ -50,7 +51,7 @@ from harness.identity import without
 from harness.interface import Interface
 from harness.model import MOST_PID
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Program, at
-from harness.sweep import Dim, Kind, Place, Sweep
+from harness.sweep import REACH, Dim, Kind, Place, Sweep
 
 ALL_PLACES = (Place.MIDDLE, Place.END, Place.START)
 #: Trailing bytes of a quick battery: every position at every size up to this beyond ksize.
@@ -111,8 +112,7 @@ def _no_flags(contract: Contract, abi: ABI) -> str | None:
 
 
 def _no_write_back(contract: Contract, abi: ABI) -> str | None:
-    writes = contract.bounds.writes_size or contract.tail.writes_size
-    return None if writes else "the contract promises no write-back"
+    return None if contract.writes_size else "the contract promises no write-back"
 
 
 def _no_upper_half(contract: Contract, abi: ABI) -> str | None:
@@ -123,6 +123,22 @@ def _no_upper_half(contract: Contract, abi: ABI) -> str | None:
 
 def _no_other_way(contract: Contract, abi: ABI) -> str | None:
     return None if len(WAYS[abi.name]) > 1 else "this ABI has one way into the kernel"
+
+
+def _fixed(contract: Contract, abi: ABI) -> str | None:
+    return "the struct has one size for ever" if contract.fixed else None
+
+
+def _no_tail(contract: Contract, abi: ABI) -> str | None:
+    if contract.fixed:
+        return "the struct has one size for ever"
+    if contract.tail is None and not isinstance(contract.effect, Fills):
+        return "bytes behind the struct are not judged by themselves"
+    return None
+
+
+def _not_filled(contract: Contract, abi: ABI) -> str | None:
+    return None if isinstance(contract.effect, Fills) else "an accepted call fills nothing"
 
 
 def _no_descriptor(contract: Contract, abi: ABI) -> str | None:
@@ -159,14 +175,14 @@ def _special_sizes(interface: Interface) -> list[int]:
 # P1 to P3: sizes, zero extension, trailing bytes.
 
 
-@_item("P1")
+@_item("P1", unless=_fixed)
 def _every_size(interface: Interface, level: Level) -> None:
     """Every usize from 0 to a page and eight, zeros behind ksize, in each place."""
     for place in ALL_PLACES:
         interface.verify(Sweep(dims=(_usizes(),), template=interface.template(), place=place))
 
 
-@_item("P1")
+@_item("P1", unless=_fixed)
 def _sizes_of_note(interface: Interface, level: Level) -> None:
     """The sizes around each bound and each power of two that an integer can trip over."""
     interface.check_all(
@@ -196,7 +212,7 @@ def _ones(interface: Interface) -> bytes:
     return interface.template(**{f.name: (1 << 8 * f.size) - 1 for f in free})
 
 
-@_item("P2")
+@_item("P2", unless=_fixed)
 def _zero_extension(interface: Interface, level: Level) -> None:
     """A short struct is the same call as that struct with zeros behind it.
 
@@ -210,7 +226,7 @@ def _zero_extension(interface: Interface, level: Level) -> None:
         )
 
 
-@_item("P3")
+@_item("P3", unless=_no_tail)
 def _trailing_bits(interface: Interface, level: Level) -> None:
     """Each bit of each byte behind ksize, alone; at every size, or the quick choice of sizes."""
     ksize = interface.ksize
@@ -226,7 +242,7 @@ def _trailing_bits(interface: Interface, level: Level) -> None:
         )
 
 
-@_item("P3")
+@_item("P3", unless=_no_tail)
 def _trailing_bytes_at_the_edge(interface: Interface, level: Level) -> None:
     """The same flush against an inaccessible page, each byte 0xff."""
     _tails_at(interface, level, Place.END)
@@ -251,6 +267,39 @@ def _tails_at(interface: Interface, level: Level, place: Place) -> None:
                 place=place,
             )
         )
+
+
+@_item("P2", unless=_not_filled)
+def _what_is_filled(interface: Interface, level: Level) -> None:
+    """A short struct gets the first bytes of what a whole one gets, whatever it held before."""
+    contract, ksize = interface.contract, interface.ksize
+    effect = contract.effect
+    assert isinstance(effect, Fills)
+    out = effect.fields or tuple(one.name for one in interface.layout.fields)
+    size = contract.size.field if isinstance(contract.size, SizeField) else None
+    free = [interface.layout.field(name) for name in out if name not in (size, "size")]
+    wholes: list[bytes] = []
+    found = Causes()
+    for usize in (ksize, *range(max(contract.bounds.minimum, 1), ksize)):
+        if contract.fixed and usize != ksize:
+            continue
+        for byte in (0x00, 0xA5):
+            fields = {one.name: int.from_bytes(bytes([byte]) * one.size, "little") for one in free}
+            seen = interface.observe(interface.case(usize=usize, **fields))
+            got = b"".join(seen.memory[one.offset : min(one.end, usize)] for one in free)
+            wholes.append(got)
+            if seen.errno or not wholes[0].startswith(got):
+                found.add(
+                    Mismatch(
+                        first=f"usize {usize}, {byte:#04x} in what is filled",
+                        last=f"usize {usize}",
+                        count=1,
+                        allowed=f"the first bytes of {wholes[0].hex()}",
+                        seen=f"{seen.ending}, {got.hex()}",
+                        cause="filled",
+                    )
+                )
+    interface.fail_on(found.all())
 
 
 # P4, P5: what is written, and what is looked at.
@@ -301,7 +350,7 @@ def _one_byte_short(interface: Interface, level: Level) -> None:
     interface.verify(Sweep(dims=(_usizes(),), template=interface.template(), place=Place.SHORT))
 
 
-@_item("P7")
+@_item("P7", unless=_no_tail)
 def _nonzero_byte_before_the_hole(interface: Interface, level: Level) -> None:
     """Zeros then a hole is a fault; a nonzero byte before the hole is the tail's error."""
     _tails_at(interface, level, Place.SHORT)
@@ -374,13 +423,17 @@ def _past_the_end_of_a_file(interface: Interface, level: Level) -> None:
         )
 
 
+def _near_ksize(interface: Interface) -> tuple[int, ...]:
+    """The kernel's size, and two beside it where there are others."""
+    ksize = interface.ksize
+    return (ksize,) if interface.contract.fixed else (ksize, ksize + 1, ksize + 13)
+
+
 @_item("P9")
 def _alignment(interface: Interface, level: Level) -> None:
     """Each offset from 0 to 15, in each place, at ksize and beside it."""
     shifts = Dim(kind=Kind.SHIFT, start=0, stop=16)
-    for usize, place in itertools.product(
-        (interface.ksize, interface.ksize + 1, interface.ksize + 13), ALL_PLACES
-    ):
+    for usize, place in itertools.product(_near_ksize(interface), ALL_PLACES):
         interface.verify(
             Sweep(dims=(shifts,), usize=usize, template=interface.template(), place=place)
         )
@@ -404,7 +457,7 @@ def _every_flag_bit(interface: Interface, level: Level) -> None:
             *(
                 dataclasses.replace(interface.case(), flags=((arg, base | 1 << bit),))
                 for base in sorted({0, *flags.known.values()})
-                for bit in range(flags.width)
+                for bit in range(min(flags.width, interface.abi.register))
                 if not flags.mask >> bit & 1
             )
         )
@@ -542,6 +595,17 @@ def _upper_half_of_the_number(interface: Interface, level: Level) -> None:
         raise ContractBrokenError(f"{interface.abi.name}: the number's upper half", found.all())
 
 
+def _rules(interface: Interface) -> list[Sweep]:
+    """What is compared with another way or ABI: every size, and a page's every tail byte."""
+    template = interface.template()
+    if interface.contract.fixed:
+        return [Sweep(dims=(_usizes(last=interface.ksize),), template=template, place=Place.END)]
+    found = [Sweep(dims=(_usizes(),), template=template)]
+    if interface.contract.tail is not None:
+        found.append(Sweep(dims=(_usizes(PAGE, PAGE), _tail(interface)), template=template))
+    return found
+
+
 @_item("P12", unless=_no_other_way)
 def _other_ways_into_the_kernel(interface: Interface, level: Level) -> None:
     """`int 0x80`, and the x32 bit, from this program: the same contract."""
@@ -553,14 +617,7 @@ def _other_ways_into_the_kernel(interface: Interface, level: Level) -> None:
                 if one.pointer is None
             )
         )
-        interface.verify(
-            Sweep(dims=(_usizes(),), template=interface.template(), way=way),
-            Sweep(
-                dims=(_usizes(PAGE, PAGE), _tail(interface)),
-                template=interface.template(),
-                way=way,
-            ),
-        )
+        interface.verify(*(dataclasses.replace(rule, way=way) for rule in _rules(interface)))
 
 
 @_item("P12", unless=lambda c, a: _no_other_way(c, a) or _no_flags(c, a))
@@ -584,11 +641,7 @@ def _upper_halves_at_the_32_bit_entry(interface: Interface, level: Level) -> Non
 @_item("P15")
 def _the_same_through_every_way(interface: Interface, level: Level) -> None:
     """The same bytes through this ABI's ways and each other ABI: the same outcome."""
-    rules = (
-        Sweep(dims=(_usizes(),), template=interface.template()),
-        Sweep(dims=(_usizes(PAGE, PAGE), _tail(interface)), template=interface.template()),
-    )
-    for rule in rules:
+    for rule in _rules(interface):
         reference = interface.rows(rule)
         others: dict[str, object] = {
             way.name: interface.rows(dataclasses.replace(rule, way=way))
@@ -713,7 +766,7 @@ def set_fields(interface: Interface, case: Case, **fields: int) -> Case:
 
 def _sized(interface: Interface, case: Case, usize: int, *, tail: bytes = b"") -> Case:
     """The case with another size: its memory grows or shrinks with it."""
-    length = interface.contract.extent(usize)
+    length = interface.contract.extent(min(usize, REACH))
     memory = case.memory[:length].ljust(length, b"\0")
     if tail:
         memory = memory[: -len(tail)] + tail
@@ -736,7 +789,7 @@ def provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
             # Nothing is mapped in the first page; NULL itself may be told apart.
             yield lambda i, c: dataclasses.replace(c, pointer=PAGE - 8)
         case SizeBounds(minimum=minimum, maximum=maximum):
-            if minimum > 1:
+            if minimum > 0:
                 yield lambda i, c: _sized(i, c, minimum - 1)
             if maximum is not None:
                 beyond = maximum + 1

@@ -24,6 +24,7 @@ from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.interface import Interface
 from harness.outside import Watched, filter_code
 from harness.program import ARENA, SCRATCH, Argument, Entry, Program
+from harness.sweep import step_args
 
 #: What a filter has a call return: an errno that no interface gives.
 TOLD = 77
@@ -61,6 +62,8 @@ def _watched(
     program.write(SCRATCH, DATA_AT, interface.contract.data)
     if case.pointer is None:
         program.write(ARENA, case.offset, case.memory)
+    for step in interface.contract.before:
+        program.syscall(interface.number(step.call), *step_args(step))
     interface.caller.run(program)
     payload = outside.encode(
         interface.number(interface.contract.number, way),

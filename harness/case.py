@@ -10,12 +10,14 @@ from harness import model
 from harness.abi import Way
 from harness.contract import (
     Bytes,
+    Constant,
     Contract,
     Flags,
     Made,
     Pointer,
     SizeArg,
     SizeField,
+    SizeFixed,
     SizeIoctl,
     SizeValue,
     Value,
@@ -134,6 +136,8 @@ def effective_usize(contract: Contract, case: Case, *, register: int) -> int:
             return case.usize % (1 << min(width, register))
         case SizeIoctl(most=most):
             return case.usize & most
+        case SizeFixed():
+            return contract.versions[-1].size
 
 
 def registers(contract: Contract, case: Case) -> list[Argument]:
@@ -151,7 +155,7 @@ def registers(contract: Contract, case: Case) -> list[Argument]:
                 values.append(given.get(index, value))
             case Bytes():
                 values.append(Address(SCRATCH, contract.data_at(index)))
-            case Made(step=name):
+            case Made(step=name) | Constant(name=name):
                 raise UserError(f"contract {contract.name}: {name} was not made")
             case SizeValue(base=base):
                 shift = 16 if isinstance(contract.size, SizeIoctl) else 0
@@ -175,4 +179,8 @@ def predict(contract: Contract, layout: Layout, case: Case, *, register: int) ->
         who=case.who,
         peer=case.peer,
     )
-    return model.outcome(contract, layout, call)
+    found = model.outcome(contract, layout, call)
+    if found.filled and case.protection is Protection.READ:
+        # What is to be written cannot be.
+        return model.Outcome(errno=contract.copy.errno, why="Copy")
+    return found

@@ -77,7 +77,12 @@ class SizeIoctl:
     most: int = (1 << 14) - 1
 
 
-Size = SizeField | SizeArg | SizeIoctl
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizeFixed:
+    """The struct has one size for ever, and the call is not told it."""
+
+
+Size = SizeField | SizeArg | SizeIoctl | SizeFixed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,13 @@ class Made:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Constant:
+    """A constant of the contract's headers, as each ABI's compiler has it: an ioctl's number."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Returned:
     """In a step behind the call: what the call itself returned."""
 
@@ -108,12 +120,18 @@ class Step:
     """
 
     call: str  #: its name, without __NR_
-    args: tuple[int | Made | Returned, ...] = ()
+    args: tuple[int | Made | Constant | Returned, ...] = ()
     name: str = ""  #: what Made calls it
+    may_fail: bool = False  #: it may have been made before, by another
 
     def with_made(self, made: Mapping[str, int]) -> Step:
         """The step with what those before it gave."""
         args = (made[arg.step] if isinstance(arg, Made) else arg for arg in self.args)
+        return dataclasses.replace(self, args=tuple(args))
+
+    def with_constants(self, value: Callable[[str], int]) -> Step:
+        """The step as it is in one ABI."""
+        args = (value(arg.name) if isinstance(arg, Constant) else arg for arg in self.args)
         return dataclasses.replace(self, args=tuple(args))
 
 
@@ -203,7 +221,7 @@ class SizeBounds:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tail:
-    """A nonzero byte behind the struct that this kernel knows.
+    """A nonzero byte behind the struct that this kernel knows; with errno 0 it is taken.
 
     A fault met before any such byte is EFAULT; the order is by position
     (lib/usercopy.c:check_zeroed_user reads upwards, word by word).
@@ -216,9 +234,13 @@ class Tail:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Copy:
-    """A fault within the part that is copied."""
+    """A fault within the part that is copied: in, or out where the struct is an answer.
+
+    With ``whole`` the kernel's own size is copied, whatever the caller's is.
+    """
 
     errno: int = codes.EFAULT
+    whole: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -421,8 +443,21 @@ class Child:
     """An accepted call makes a process, which ends at once and is waited for."""
 
 
-Effect = ReadBack | Descriptor | Nothing | Fails | Child
-Argument = Pointer | Flags | SizeValue | Value | Bytes | Made
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fills:
+    """An accepted call writes into the struct, of the caller's size, and not one byte more.
+
+    ``fields`` are those that it writes; none named: all.  ``size_holds`` is
+    what the size field then says: None: it is not written; ``least``: the
+    lesser of the caller's size and the kernel's.
+    """
+
+    fields: tuple[str, ...] = ()
+    size_holds: str | None = None
+
+
+Effect = ReadBack | Descriptor | Nothing | Fails | Child | Fills
+Argument = Pointer | Flags | SizeValue | Value | Bytes | Made | Constant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -484,8 +519,14 @@ class Contract:
         if sum(isinstance(arg, Pointer) for arg in self.args) != 1:
             found.append("exactly one argument must be the pointer to the struct")
         kinds = [type(check) for check in self.checks]
+        fixed = isinstance(self.size, SizeFixed)
+        answers = isinstance(self.effect, Fills)
+        whole = any(isinstance(check, Copy) and check.whole for check in self.checks)
         for kind in (SizeBounds, Tail, Copy):
-            if kinds.count(kind) != 1:
+            optional = (kind is SizeBounds and fixed) or (
+                kind is Tail and (fixed or answers or whole)
+            )
+            if kinds.count(kind) != 1 and not (optional and not kinds.count(kind)):
                 found.append(f"{kind.__name__} must stand once among the checks")
         made = {step.name for step in self.setup if step.name}
         steps = (*self.setup, *self.before, *self.after)
@@ -496,11 +537,12 @@ class Contract:
             if isinstance(one, Made) and one.step not in made
         ]
         embedded = isinstance(self.size, SizeField)
-        if kinds.count(FetchSize) != embedded:
-            how = "once" if embedded else "not"
+        fetches = embedded and not whole
+        if kinds.count(FetchSize) != fetches:
+            how = "once" if fetches else "not"
             found.append(f"FetchSize must stand {how} among the checks: {self.size}")
         carriers = [i for i, arg in enumerate(self.args) if isinstance(arg, SizeValue)]
-        wanted = [] if isinstance(self.size, SizeField) else [self.size.arg]
+        wanted = [self.size.arg] if isinstance(self.size, (SizeArg, SizeIoctl)) else []
         if carriers != wanted:
             found.append(f"the size is in arguments {carriers}, and should be in {wanted}")
         if not embedded and isinstance(self.effect, ReadBack):
@@ -510,9 +552,11 @@ class Contract:
         return found
 
     def _problems_of_sizes(self) -> list[str]:
-        found = []
+        found: list[str] = []
         sizes = [v.size for v in self.versions]
         bounds = self.bounds
+        if self.fixed:
+            return found
         if sizes != sorted(set(sizes)):
             found.append(f"the versions' sizes do not grow: {sizes}")
         if bounds.minimum > sizes[0]:
@@ -542,9 +586,10 @@ class Contract:
         kinds = [type(check) for check in self.checks]
         copied = kinds.index(Copy)
         fetched = kinds.index(FetchSize) if FetchSize in kinds else -1
-        if not fetched < kinds.index(SizeBounds) < copied:
+        whole = any(isinstance(check, Copy) and check.whole for check in self.checks)
+        if SizeBounds in kinds and not whole and not fetched < kinds.index(SizeBounds) < copied:
             found.append("the size is fetched, then bounded, then used for the copy")
-        if not fetched < kinds.index(Tail):
+        if Tail in kinds and not fetched < kinds.index(Tail):
             found.append("the tail begins where nobody knows yet that it does")
         for index, check in enumerate(self.checks):
             if isinstance(check, UnknownFlags) and check.arg not in self.flags_args:
@@ -616,6 +661,19 @@ class Contract:
             example={name: value for name, value in self.example.items() if fields(name)},
         )
 
+    def with_constants(self, value: Callable[[str], int]) -> Contract:
+        """The contract in one ABI, whose compiler gives each Constant's value."""
+        return dataclasses.replace(
+            self,
+            args=tuple(
+                Value(value=value(arg.name)) if isinstance(arg, Constant) else arg
+                for arg in self.args
+            ),
+            setup=tuple(step.with_constants(value) for step in self.setup),
+            before=tuple(step.with_constants(value) for step in self.before),
+            after=tuple(step.with_constants(value) for step in self.after),
+        )
+
     def with_made(self, made: Mapping[str, int]) -> Contract:
         """The contract with what its set-up gave in the place of each Made."""
         return dataclasses.replace(
@@ -630,11 +688,30 @@ class Contract:
 
     @property
     def bounds(self) -> SizeBounds:
-        return next(check for check in self.checks if isinstance(check, SizeBounds))
+        """The bounds of the size; of a fixed struct its one size, which nothing refuses."""
+        only = self.versions[-1].size
+        fixed = SizeBounds(minimum=only, maximum=only, too_small=0, too_big=0)
+        return next((check for check in self.checks if isinstance(check, SizeBounds)), fixed)
 
     @property
-    def tail(self) -> Tail:
-        return next(check for check in self.checks if isinstance(check, Tail))
+    def tail(self) -> Tail | None:
+        """What is made of bytes behind the kernel's struct; None: nobody looks at them."""
+        return next((check for check in self.checks if isinstance(check, Tail)), None)
+
+    @property
+    def copy(self) -> Copy:
+        """What is made of a fault."""
+        return next(check for check in self.checks if isinstance(check, Copy))
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the struct has one size for ever."""
+        return isinstance(self.size, SizeFixed)
+
+    @property
+    def writes_size(self) -> bool:
+        """Whether a refusal writes the kernel's size back."""
+        return self.bounds.writes_size or (self.tail is not None and self.tail.writes_size)
 
     @property
     def pointer(self) -> int:

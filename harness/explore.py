@@ -204,6 +204,8 @@ class Space:
     def sizes(self) -> st.SearchStrategy[int]:
         """Sizes as their distance from ksize, which is the plainest."""
         contract, ksize = self.contract, self.layout.size
+        if contract.fixed:
+            return st.just(ksize)
         last = (1 << self.size_bits) - 1
         if contract.bounds.maximum is None:
             last = min(last, REACH)
@@ -351,7 +353,7 @@ class Space:
         found = {}
         for index in self.contract.flags_args:
             flags = self.contract.flags(index)
-            values = [_with_unknown_bit(flags.mask, flags.width)]
+            values = [_with_unknown_bit(flags.mask, min(flags.width, self.register))]
             if self.effect_is_known:
                 known = [*flags.known.values(), flags.mask]
                 top = (1 << flags.width) - 1

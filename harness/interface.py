@@ -9,6 +9,7 @@ def test_flags(interface: Interface) -> None:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,19 +24,22 @@ from harness.contract import (
     DATA_AT,
     Check,
     Child,
+    Constant,
     Contract,
     Descriptor,
+    Fills,
     Privileged,
     ReadBack,
     SizeArg,
     SizeField,
+    SizeFixed,
     Step,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.identity import Identity, Peer
 from harness.layout import Compiler, Layout
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Entry, Program, Result, ResultOf, at
-from harness.sweep import Kind, Row, Sweep, SweepResult
+from harness.sweep import Kind, Sweep, SweepResult
 from harness.target import Caller, Target
 from vm.errors import BuildError
 
@@ -46,8 +50,10 @@ CASES_PER_PROGRAM = 80
 #: Bytes of memory that one request lays out; a frame holds 256 KiB (wire.h).
 BYTES_PER_PROGRAM = 150_000
 #: Effects that cost far more than a refusal, and what is tried of the sizes then.
-COSTLY = (Child,)
+COSTLY = (Child, Fills)
 NEAR_SIZES, STEP, LAST_SIZES = 24, 89, 10
+#: Calls of a rule that are made one by one, at most about so many.
+SAMPLES = 300
 #: A sweep's own deadline for one call that blocks, in milliseconds.
 SWEEP_DEADLINE_MS = 2000
 #: A sweep of so many calls is shared out among the callers that a target has CPUs for.
@@ -67,7 +73,8 @@ class Observed:
     errno: int
     written: int | None
     held: bytes | None  #: what read(2) gave, when the contract has that effect
-    strayed: bool  #: a byte of the struct outside the size field changed
+    strayed: bool  #: a byte of the struct changed that nobody may write
+    memory: bytes = b""  #: the struct afterwards, as far as it was looked at
     signal: int = 0  #: that ended the call, which then returned nothing
     results: tuple[Result, ...]  #: of the whole program, for a closer look
 
@@ -144,7 +151,24 @@ class Interface:
     def other_ways(self) -> list[Way]:
         """The further ways that this kernel has: one without i386 or x32 lacks theirs."""
         missing = [one.name for one in ABIS if self.target.lacks(one)]
-        return [way for way in self.ways[1:] if way.table not in missing]
+        # By another way a number that has a pointer's size in it is another operation.
+        return [
+            way
+            for way in self.ways[1:]
+            if way.table not in missing and self._constants(abi(way.table)) == self._constants()
+        ]
+
+    def _constants(self, one: ABI | None = None) -> dict[str, int]:
+        """What stands for the contract's Constants in an ABI, this one by default."""
+        names = [arg.name for arg in self.asked.args if isinstance(arg, Constant)]
+        if not names:
+            return {}
+        return layouts.constants(
+            self.compiler,
+            one or self.abi,
+            includes=(self.asked.header, *self.asked.includes),
+            expressions={name: name for name in names},
+        )
 
     @cached_property
     def contract(self) -> Contract:
@@ -152,6 +176,7 @@ class Interface:
         asked = self._for_the_caller(self.asked)
         gone = self.missing_bits
         found = asked.on(fields=self.layout.has, bits=lambda name: name not in gone)
+        found = found.with_constants(self.constant)
         return found.with_made(self.made) if asked.setup else found
 
     @cached_property
@@ -252,10 +277,10 @@ class Interface:
             program = Program()
             program.reset()
             program.write(SCRATCH, DATA_AT, self.asked.data)
-            args = sweep.step_args(step.with_made(made))
+            args = sweep.step_args(step.with_constants(self.constant).with_made(made))
             call = program.syscall(self.number(step.call), *args)
             result = self.caller.run(program)[call.index]
-            if result.errno or result.signal:
+            if (result.errno or result.signal) and not step.may_fail:
                 raise SetupError(
                     f"{self.abi.name}: the set-up of {self.asked.name} failed: {step.call}(): "
                     + model.ending(result.errno, result.signal)
@@ -329,7 +354,10 @@ class Interface:
 
     def predict(self, case: Case) -> model.Outcome:
         """What the contract allows."""
-        return cases.predict(self.contract, self.layout, case, register=self.abi.register)
+        # An x32 program's ioctl() is the compat one: a pointer's upper half is cut off.
+        ioctl = self.contract.number == "__NR_ioctl" and self.abi.name == "mx32"
+        register = 32 if ioctl else self.abi.register
+        return cases.predict(self.contract, self.layout, case, register=register)
 
     def _enter(self, program: Program, several: Sequence[Case]) -> dict[Peer, ResultOf]:
         """Begin a program for cases that one identity makes: whom they name, who they are."""
@@ -418,15 +446,20 @@ class Interface:
     def _look(self, placed: _Placed, results: list[Result]) -> Observed:
         """What became of a placed case."""
         mine = results[placed.call.index]
-        written, strayed = None, False
+        written, strayed, memory = None, False, b""
         if placed.after is not None:
             new = self._unnamed(placed, results, results[placed.after.index].data)
             old = placed.case.memory[: len(new)]
-            where = self.contract.size
-            if isinstance(where, SizeField) and len(new) >= where.end:
-                if new[where.offset : where.end] != old[where.offset : where.end]:
-                    written = int.from_bytes(new[where.offset : where.end], "little")
-                new = new[: where.offset] + old[where.offset : where.end] + new[where.end :]
+            memory = new
+            where = self.size_place
+            if where is not None and len(new) >= where[1]:
+                start, end = where
+                if new[start:end] != old[start:end]:
+                    written = int.from_bytes(new[start:end], "little")
+                new = new[:start] + old[start:end] + new[end:]
+            if isinstance(self.contract.effect, Fills) and not mine.errno:
+                for start, end in self.predict(placed.case).filled:
+                    new = new[:start] + old[start:end] + new[end:]
             strayed = new != old
         held = None
         if not mine.errno and placed.got is not None and placed.shown is not None:
@@ -440,9 +473,24 @@ class Interface:
             written=written,
             held=held,
             strayed=strayed,
+            memory=memory,
             signal=mine.signal,
             results=tuple(results),
         )
+
+    @property
+    def size_place(self) -> tuple[int, int] | None:
+        """The size field's first byte and the one behind it, where there is such a field.
+
+        A struct that is an answer may have one that the call is not told by.
+        """
+        where, effect = self.contract.size, self.contract.effect
+        if isinstance(where, SizeField):
+            return where.offset, where.end
+        if isinstance(effect, Fills) and effect.size_holds:
+            field = self.layout.field("size")
+            return field.offset, field.end
+        return None
 
     def _unnamed(self, placed: _Placed, results: list[Result], data: bytes) -> bytes:
         """The struct with zeros for the pid that was put there, as the case has it."""
@@ -476,9 +524,15 @@ class Interface:
         """
         allowed = self.predict(case)
         held = allowed.held if isinstance(self.contract.effect, ReadBack) else None
+        written = allowed.written
+        place = self.size_place
+        if allowed.filled and place is not None:
+            # To write what is there already is not seen.
+            there = int.from_bytes(case.memory[slice(*place)], "little")
+            written = None if written == there else written
         differ = {
             "errno": ((allowed.errno, 0), (seen.errno, seen.signal)),
-            "write-back": (allowed.written, seen.written),
+            "write-back": (written, seen.written),
             "effect": (held, seen.held),
             "memory": (False, seen.strayed),
         }
@@ -553,7 +607,7 @@ class Interface:
             batch: list[int] = []
             used = 0
             for index in indices:
-                length = len(several[index].memory)
+                length = len(several[index].memory) + len(self.contract.data)
                 if batch and (len(batch) == CASES_PER_PROGRAM or used + length > BYTES_PER_PROGRAM):
                     yield batch
                     batch, used = [], 0
@@ -623,18 +677,40 @@ class Interface:
             ]
         return found
 
-    def rows(self, rule: Sweep) -> tuple[Row, ...]:
+    def rows(self, rule: Sweep) -> tuple[object, ...]:
         """Outcomes of a rule's calls, for a comparison with another way's or ABI's."""
+        if isinstance(self.contract.effect, Fills):
+            several = [self.observe(case) for case in self.sampled(rule)[::5]]
+            return tuple((one.errno, one.written, one.strayed) for one in several)
         return tuple(row for one in self.thinned(rule) for row in self.sweep(one).rows)
 
     def verify(self, *rules: Sweep) -> None:
         """Run sweeps; ContractBrokenError when an outcome is not the allowed one."""
         found = Causes()
         for rule in rules:
+            if isinstance(self.contract.effect, Fills):
+                for mismatches in self.judge(self.sampled(rule)):
+                    for mismatch in mismatches:
+                        found.add(mismatch)
+                continue
             for one in self.thinned(rule):
                 for mismatch in self.mismatches(one):
                     found.add(mismatch)
         self.fail_on(found.all())
+
+    def sampled(self, rule: Sweep) -> list[Case]:
+        """A rule's calls as cases, or so many of them: where each call writes the struct.
+
+        A sweep looks for what was written where nobody may; here that is most of it.
+        """
+        total = sum(sweep.count(one, self.contract) for one in self.thinned(rule))
+        step = max(1, total // SAMPLES) | 1
+        every = (
+            sweep.case_of(one, self.contract, point)
+            for one in self.thinned(rule)
+            for point in sweep.points(one, self.contract)
+        )
+        return list(itertools.islice(every, 0, None, step))
 
     def fail_on(self, found: list[Mismatch]) -> None:
         """Raise ContractBrokenError with these mismatches, if there are any."""
@@ -649,6 +725,8 @@ class Interface:
         match self.contract.size:
             case SizeField(width=width):
                 return 8 * width
+            case SizeFixed():
+                return 0
             case SizeArg(width=width):
                 return min(width, self.abi.register)
             case _:

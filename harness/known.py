@@ -31,6 +31,7 @@ class Sign:
     props: tuple[str, ...]  #: keys of PROPERTIES
     cause: str  #: a regular expression for the whole of Mismatch.cause
     first: str = ""  #: one for a part of the first call's words
+    abis: tuple[str, ...] = ()  #: only as these; none named: as all of the finding's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,7 @@ class Known:
         """Whether a mismatch is this finding."""
         return abi in self.abis and any(
             prop in sign.props
+            and abi in (sign.abis or self.abis)
             and re.fullmatch(sign.cause, mismatch.cause) is not None
             and re.search(sign.first, mismatch.first) is not None
             for sign in self.signs
@@ -71,11 +73,16 @@ class Known:
 
     def expected(self, *, prop: str, abi: str) -> bool:
         """Whether a run of this property in this ABI has to meet it, by itself or another."""
-        return abi in self.abis and any(prop in sign.props for sign in self.signs)
+        return abi in self.abis and any(
+            prop in sign.props and abi in (sign.abis or self.abis) for sign in self.signs
+        )
 
 
 def _row(raw: dict[str, Any]) -> Known:
-    signs = tuple(Sign(**{**one, "props": tuple(one["props"])}) for one in raw.pop("sign"))
+    signs = tuple(
+        Sign(**{**one, "props": tuple(one["props"]), "abis": tuple(one.get("abis", ()))})
+        for one in raw.pop("sign")
+    )
     for sign in signs:
         unknown = [prop for prop in sign.props if prop not in PROPERTIES]
         if unknown:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,9 @@ typedef uint8_t __u8; typedef int8_t __s8; typedef uint16_t __u16; typedef int16
 typedef uint32_t __u32; typedef int32_t __s32; typedef uint64_t __u64; typedef int64_t __s64;
 typedef uint64_t __aligned_u64; typedef int64_t __aligned_s64; typedef long __kernel_long_t;
 """
+
+#: Which change where a field is, but not its name.
+_ATTRIBUTE = re.compile(r"__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)")
 
 #: How long one small translation unit may take, in seconds.
 COMPILE_SECONDS = 60.0
@@ -119,7 +123,7 @@ def field_names(declaration: str, struct: str) -> tuple[str, ...]:
     """
     ffi = cffi.FFI()
     try:
-        ffi.cdef(CDEF_TYPES + declaration)
+        ffi.cdef(CDEF_TYPES + _ATTRIBUTE.sub("", declaration))
         members = ffi.typeof(tag(struct)).fields
     except (cffi.CDefError, cffi.FFIError, KeyError) as exc:
         raise UserError(f"the declaration of {tag(struct)}: {exc}") from exc

@@ -24,6 +24,7 @@ from harness.contract import (
     Fails,
     FetchSize,
     FieldCheck,
+    Fills,
     NotTogether,
     Null,
     OneOf,
@@ -80,6 +81,8 @@ class Outcome:
     written: int | None = None  #: what the size field reads afterwards, when that changes
     held: bytes | None = None  #: the struct as the kernel holds it, when accepted
     why: str = ""  #: the check that refused
+    #: Spans of the struct that an accepted call writes, (start, stop) in bytes.
+    filled: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         if not self.errno:
@@ -108,7 +111,7 @@ def _readable(call: Call, start: int, stop: int) -> bool:
 def _tail_outcome(check: Tail, call: Call, *, start: int, stop: int) -> int:
     """The tail's errno, 0 when it is all zero and readable.  Upwards, first thing met."""
     end = stop if call.hole is None else min(stop, call.hole)
-    if call.memory[start:end].strip(b"\0"):
+    if check.errno and call.memory[start:end].strip(b"\0"):
         return check.errno
     return 0 if end == stop else check.fault
 
@@ -118,7 +121,8 @@ def held(contract: Contract, layout: Layout, call: Call, *, size: int) -> bytes:
 
     ``size`` is the size that was checked, with 0 already replaced.
     """
-    data = bytearray(call.memory[: min(size, layout.size)].ljust(layout.size, b"\0"))
+    length = layout.size if contract.copy.whole else min(size, layout.size)
+    data = bytearray(call.memory[:length].ljust(layout.size, b"\0"))
     where, effect = contract.size, contract.effect
     if isinstance(where, SizeField):
         keeps = isinstance(effect, ReadBack) and effect.size_holds == "ksize"
@@ -153,8 +157,9 @@ def _refusal(
                 return 0, False
             number = _tail_outcome(check, call, start=layout.size, stop=size)
             return number, check.writes_size and number == check.errno
-        case Copy(errno=number):
-            return (0 if _readable(call, 0, min(size, layout.size)) else number), False
+        case Copy(errno=number, whole=whole):
+            length = layout.size if whole else min(size, layout.size)
+            return (0 if _readable(call, 0, length) else number), False
         case _:
             return _judged(check, contract, layout, call, size), False
 
@@ -274,4 +279,19 @@ def outcome(contract: Contract, layout: Layout, call: Call) -> Outcome:
             )
     if isinstance(contract.effect, Fails):
         return Outcome(errno=contract.effect.errno)
-    return Outcome(errno=0, held=held(contract, layout, call, size=size))
+    kept = held(contract, layout, call, size=size)
+    if isinstance(contract.effect, Fills):
+        return _filled(contract.effect, contract, layout, size=size, kept=kept)
+    return Outcome(errno=0, held=kept)
+
+
+def _filled(
+    effect: Fills, contract: Contract, layout: Layout, *, size: int, kept: bytes
+) -> Outcome:
+    """What an accepted call that writes into the struct may change, and what it says of it."""
+    length = layout.size if contract.copy.whole else min(size, layout.size)
+    names = effect.fields or tuple(one.name for one in layout.fields)
+    fields = (layout.field(name) for name in names)
+    spans = tuple((one.offset, min(one.end, length)) for one in fields if one.offset < length)
+    written = length if effect.size_holds == "least" else None
+    return Outcome(errno=0, held=kept, filled=spans, written=written)

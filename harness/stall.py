@@ -570,7 +570,7 @@ def allowed_in_race(
     sizes = {_usize(contract, case, register=register)}
     if race.over(contract):
         sizes = {_size_in(contract, race.with_value(value)) for value in race.values}
-        if contract.bounds.writes_size or contract.tail.writes_size:
+        if contract.writes_size:
             sizes.add(layout.size)
     found = {}
     for usize, memory in itertools.product(sorted(sizes), _mixes(race)):

@@ -23,11 +23,13 @@ from harness.contract import (
     Descriptor,
     Effect,
     Fails,
+    Fills,
     Nothing,
     ReadBack,
     Returned,
     SizeArg,
     SizeField,
+    SizeFixed,
     SizeIoctl,
     Step,
 )
@@ -46,6 +48,8 @@ POISON_AT = 16384
 POISON_BYTES = 512
 #: What the buffer of an effect's read(2) holds before, so that a short one shows.
 BUFFER_FILL = 0x5A
+#: The register that no interface with a fixed struct here uses.
+UNUSED_ARG = 5
 #: waitid(2), by which a child is waited for, whatever its signal (linux/wait.h).
 P_PID, WEXITED, WALL = 1, 0x4, 0x40000000
 #: Bytes of that buffer behind the kernel's struct, which must stay as they were.
@@ -191,7 +195,7 @@ def step_args(step: Step, call: ResultOf | None = None) -> list[Argument]:
             case int():
                 found.append(arg)
             case _:
-                raise UserError(f"step {step.call}: {arg.step} was not made")
+                raise UserError(f"step {step.call}: {arg} was not made")
     return found
 
 
@@ -206,7 +210,7 @@ def after_ops(contract: Contract, *, number: Callable[[str], int], ksize: int) -
     ]
     end = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=number("close"), args=(ResultOf(0),))
     match contract.effect:
-        case Nothing() | Fails():
+        case Nothing() | Fails() | Fills():
             return undo
         case Descriptor():
             return [*undo, end]
@@ -257,7 +261,7 @@ def effect_hash(effect: Effect, held: bytes, *, undone: int = 0) -> int | None:
     ``undone`` is how many steps undo the call: each gives zero.
     """
     match effect:
-        case Nothing() | Fails():
+        case Nothing() | Fails() | Fills():
             return fnv(bytes(8 * undone)) if undone else None
         case Descriptor() | Child():
             return fnv(bytes(8 * (1 + undone)))
@@ -324,6 +328,9 @@ def _size_on_the_wire(contract: Contract) -> tuple[int, int, int]:
             return lib.WIRE_SIZE_ARG, arg, 0
         case SizeIoctl(arg=arg):
             return lib.WIRE_SIZE_IOCTL, arg, 0
+        case SizeFixed():
+            # The caller lays out so many bytes all the same: it puts the size nowhere.
+            return lib.WIRE_SIZE_ARG, UNUSED_ARG, 0
 
 
 def decode_rows(payload: bytes) -> list[Row]:

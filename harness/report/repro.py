@@ -41,9 +41,11 @@ from harness.contract import (
     PIECES_AT,
     Argument,
     Bytes,
+    Child,
     Contract,
     Descriptor,
     Flags,
+    Made,
     Pointer,
     ReadBack,
     SizeField,
@@ -58,6 +60,7 @@ from harness.model import SCRATCH_AT
 from harness.program import AREA_BYTES, U64
 from harness.report.results import PROPERTIES
 from harness.sweep import BUFFER_SPARE
+from harness.wire import lib
 
 READ_WRITE = Protection.READ_WRITE
 #: The template's directory.
@@ -171,6 +174,11 @@ class Facts:
     number_note: str
     arrays: tuple[Array, ...]  #: the struct and the other arguments' bytes
     given: bool  #: there is a byte of the struct to copy
+    data: Array | None  #: what lies at known addresses: Bytes arguments and pieces
+    data_at: str
+    setup: tuple[str, ...]  #: lines that make what the call needs
+    child: bool  #: an accepted call makes a process
+    filled: tuple[tuple[int, int], ...]  #: spans of the struct that it may write
     held: Array | None  #: what read(2) has to give
     spare: int
     memory: bool  #: there is memory of the struct's at all
@@ -386,6 +394,10 @@ class Call:
     def args(self) -> Iterator[Arg]:
         """The arguments, as C."""
         for index, (arg, value) in enumerate(zip(self.contract.args, self.values, strict=True)):
+            asked = self.interface.asked.args[index]
+            if isinstance(asked, Made):
+                yield Arg(text=f"made_{asked.step}")
+                continue
             if value is None:
                 name = "params" if isinstance(arg, Pointer) else f"argument_{index}"
                 if self.low and isinstance(arg, Bytes):
@@ -395,12 +407,12 @@ class Call:
             note = ""
             match arg:
                 case Pointer():
-                    note = f"struct {self.contract.struct} *"
+                    note = f"{self.contract.tag} *"
                 case Flags():
                     note = _flags_note(arg, value)
                 case SizeValue():
                     note = "the size" if not arg.base else f"the size is {self.case.usize}"
-                case Value() | Bytes():
+                case _:
                     pass
             yield Arg(text=self.literal(arg, value), note=_comment(note))
 
@@ -558,6 +570,32 @@ def _size_check(
     )
 
 
+def _setup_lines(interface: Interface) -> Iterator[str]:
+    """The set-up's calls, and those before each call, as C."""
+    asked = interface.asked.with_constants(interface.constant)
+    for step in (*asked.setup, *asked.before):
+        args = [f"{_step_arg(arg)}" for arg in step.args]
+        call = f"syscall({', '.join((f'__NR_{step.call}', *args))})"
+        if step.name:
+            yield f"made_{step.name} = {call};"
+            yield f"if (made_{step.name} < 0) {{"
+        elif step.may_fail or step in asked.before:
+            yield f"{call};"
+            continue
+        else:
+            yield f"if ({call} < 0) {{"
+        yield f'\tprintf("could not try: {step.call}(): %s\\n", strerror(errno));'
+        yield "\treturn 2;"
+        yield "}"
+
+
+def _step_arg(arg: object) -> str:
+    if isinstance(arg, Made):
+        return f"made_{arg.step}"
+    assert isinstance(arg, int)
+    return f"(long){arg:#x}ULL"
+
+
 def _place(case: Case) -> tuple[str, str]:
     """Where the struct lies, as C and in words."""
     if case.hole is not None:
@@ -641,6 +679,17 @@ def render(
 
     memory = case.pointer is None
     present = case.memory if case.hole is None else case.memory[: case.hole]
+    data = None
+    if contract.pieces:
+        lines = tuple(_lines_of(contract.data, 0, len(contract.data)))
+        data = Array(
+            name="pieces",
+            type="unsigned char",
+            length=str(len(contract.data)),
+            lines=lines,
+            value="" if lines else "{ 0 }",
+            note="What the call and its set-up point to",
+        )
     arrays = [
         _constant(f"argument_{index}", arg.data)
         for index, arg in enumerate(contract.args)
@@ -648,7 +697,7 @@ def render(
     ]
     if memory and present:
         behind = ", and what lies behind it" if len(present) > case.usize else ""
-        note = f"struct {contract.struct} as it is given{behind}"
+        note = f"{contract.tag} as it is given{behind}"
         arrays.append(_array("given", present, interface, note))
     pieces = bool(contract.pointers)
     if pieces:
@@ -679,10 +728,15 @@ def render(
         number_note=number_note,
         arrays=tuple(arrays),
         given=memory and bool(present),
+        data=data,
+        data_at=f"{lib.WIRE_SCRATCH_AT + DATA_AT:#x}",
+        setup=tuple(_setup_lines(interface)),
+        child=isinstance(contract.effect, Child),
+        filled=allowed.filled,
         held=held,
         spare=BUFFER_SPARE,
         memory=memory,
-        maps=memory or (call.low and bool(arrays)),
+        maps=memory or (call.low and bool(arrays)) or data is not None,
         place=place,
         place_note=place_note,
         pages=AREA_BYTES // PAGE,

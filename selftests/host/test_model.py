@@ -26,9 +26,11 @@ from harness.contract import (
     AtLeast,
     BothOrNeither,
     Bytes,
+    Check,
     Contract,
     Copy,
     Fails,
+    Fills,
     Flags,
     Nothing,
     OneOf,
@@ -41,6 +43,7 @@ from harness.contract import (
     ReadBack,
     SizeArg,
     SizeBounds,
+    SizeFixed,
     SizeIoctl,
     SizeValue,
     Tail,
@@ -711,3 +714,63 @@ def test_what_nothing_refuses_fails_where_that_is_arranged() -> None:
     accepted = model.outcome(made, K24, Call(usize=24, memory=m(24)))
     assert (accepted.errno, accepted.held, accepted.why) == (EPERM, None, "")
     assert model.outcome(made, K24, Call(usize=23, memory=m(23))).errno == E2BIG
+
+
+def answer(effect: Fills, *, size: SizeArg | SizeFixed, checks: tuple[Check, ...]) -> Contract:
+    carriers = (SizeValue(),) if isinstance(size, SizeArg) else ()
+    return dataclasses.replace(
+        XYZZY,
+        size=size,
+        args=(Pointer(), *carriers),
+        checks=checks,
+        effect=effect,
+        zero_means=None,
+    )
+
+
+OUT = SizeBounds(minimum=16, maximum=PAGE, too_small=EINVAL, too_big=EINVAL)
+
+
+@pytest.mark.parametrize(
+    ("usize", "filled", "written"),
+    [
+        (16, ((0, 4), (4, 8), (8, 16)), 16),
+        (20, ((0, 4), (4, 8), (8, 16), (16, 20)), 20),
+        (24, ((0, 4), (4, 8), (8, 16), (16, 24)), 24),
+        (400, ((0, 4), (4, 8), (8, 16), (16, 24)), 24),
+    ],
+)
+def test_an_answer_is_as_long_as_both_sides_know(
+    usize: int, filled: tuple[tuple[int, int], ...], written: int
+) -> None:
+    made = answer(Fills(size_holds="least"), size=SizeArg(arg=1), checks=(OUT, Copy()))
+    found = model.outcome(made, K24, Call(usize=usize, memory=b"\xff" * usize))
+    assert (found.errno, found.filled, found.written) == (0, filled, written)
+    short = model.outcome(made, K24, Call(usize=usize, memory=b"", hole=min(usize, 24) - 1))
+    assert (short.errno, short.filled) == (EFAULT, ())
+
+
+def test_an_answer_into_read_only_memory_is_a_fault() -> None:
+    made = answer(Fills(fields=("param_2",)), size=SizeArg(arg=1), checks=(OUT, Copy()))
+    case = Case(usize=24, memory=m(24), protection=Protection.READ)
+    assert cases.predict(made, K24, case, register=64).errno == EFAULT
+    plain = dataclasses.replace(case, protection=Protection.READ_WRITE)
+    assert cases.predict(made, K24, plain, register=64).filled == ((8, 16),)
+
+
+def test_a_struct_of_one_size_is_copied_whole() -> None:
+    made = answer(Fills(fields=("param_3",)), size=SizeFixed(), checks=(Copy(whole=True),))
+    for usize in (0, 24, 4096):
+        whole = Case(usize=usize, memory=m(24))
+        assert cases.predict(made, K24, whole, register=64).errno == 0
+        cut = Case(usize=usize, memory=m(24)[:23], hole=23)
+        assert cases.predict(made, K24, cut, register=64).errno == EFAULT
+
+
+def test_a_tail_that_is_a_value_is_only_read() -> None:
+    checks = (OUT, Tail(errno=0), Copy())
+    made = dataclasses.replace(
+        answer(Fills(), size=SizeArg(arg=1), checks=checks), effect=Nothing()
+    )
+    assert model.outcome(made, K24, Call(usize=32, memory=b"\1" * 32)).errno == 0
+    assert model.outcome(made, K24, Call(usize=32, memory=b"\1" * 30, hole=30)).errno == EFAULT
