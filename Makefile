@@ -58,7 +58,7 @@ kernel-options = $(call option,--kernel,$(call given,KERNEL)) \
 	$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR))
 guest-options = $(kernel-options) $(call option,--accel,$(ACCEL))
 
-# A mutant says itself which variant it is put on.
+# A mutant says itself which variant it is put on, and so does at-test.
 mutant-options = $(call option,--kernel,$(call given,KERNEL)) \
 	$(call option,--kernel-tree,$(KERNEL_TREE)) $(call option,--jobs,$(JOBS)) \
 	$(call option,--mirror,$(MIRROR)) $(call option,--accel,$(ACCEL))
@@ -105,11 +105,16 @@ vm-test: ## the main job: build the kernel, boot it, test m64, m32 and mx32 call
 		$(call option,--battery,$(BATTERY)),$(PYTEST_ARGS))
 
 .PHONY: test
-test: host-test guest-test vm-test ## everything: host-test, guest-test, then vm-test
+test: host-test guest-test at-test vm-test ## everything: host-test, guest-test, at-test, then vm-test
 
 .PHONY: host-test
 host-test: ## the tests that need no guest, lint and types included
 	$(call job,host-test,,$(PYTEST_ARGS))
+
+.PHONY: at-test
+at-test: ## the tests of xyzzyat(2), the second sample, on a kernel that has it
+	$(call job,vm-test,$(mutant-options) --variant at --report build/report-at \
+		$(call option,--abi,$(ABI)),selftests/target)
 
 .PHONY: guest-test
 guest-test: ## the tests of the harness itself on guests: killed, hung, panicked

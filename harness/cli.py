@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 from rich.console import Console
 
-from harness import conformance, interfaces
+from harness import conformance, interfaces, record
 from harness.abi import ABIS
 from harness.contract import Contract
 from harness.lab import Lab, Setup
@@ -312,6 +312,13 @@ def series(kernel: str | None, mirror: str | None, output: Path) -> None:
     where = bench.report
     for thread in mails.write(bench, where):
         click.echo(thread.cover.parent)
+
+
+@cli.command("record")
+def record_page() -> None:
+    """Write docs/document.md from docs/document.toml."""
+    record.PAGE.write_text(record.render(record.load()), encoding="utf-8")
+    click.echo(record.PAGE)
 
 
 @cli.command("series-check")

@@ -41,7 +41,7 @@ JOBS: Mapping[str, tuple[str, ...]] = {
     "callers": ("python", "build", "source"),
     "shell": ("python", "build", "source", "guest"),
     "bench": ("python", "build", "source", "guest"),
-    "guest-test": ("python", "build", "source", "guest"),
+    "guest-test": ("python", "build", "source", "guest", "review"),
     "mutants": ("python", "build", "source", "guest"),
     "mutants-harness": ("python", "build", "guest"),
     "vm-test": ("python", "build", "source", "guest"),

@@ -106,8 +106,11 @@ def test_job_prepares_and_then_calls_the_command_line(checkout: Checkout, job: s
 
 def test_test_is_everything_and_the_main_job_last(checkout: Checkout) -> None:
     assert checkout.make("-j8", "test").returncode == 0
-    called = [call[3] for call in checkout.calls if call[0] == "python"]
-    assert called == ["host-test", "guest-test", "vm-test"]
+    calls = [call for call in checkout.calls if call[0] == "python"]
+    called = [call[3] for call in calls]
+    assert called == ["host-test", "guest-test", "vm-test", "vm-test"]
+    assert "at" in calls[2]
+    assert "at" not in calls[3]
 
 
 def test_parameters_arrive_whole(checkout: Checkout) -> None:

@@ -22,6 +22,7 @@ class Check:
     why: str
     tools: tuple[str, ...]  #: programs without which it is skipped
     section: str | None = None  #: heading of the document that asks for it
+    quick: bool = False  #: builds nothing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
