@@ -135,11 +135,14 @@ def _plan(
 
     if kernel_tree is not None:
         source = sources.user_tree(kernel_tree, cache=home)
+        version = parse_version(source.version)
+        if series.patches and (adapting := patches.newer(kernel.series, version)):
+            series += adapting
         return _Plan(
             cache=home,
             digest=source.digest,
             family=source.family,
-            version=parse_version(source.version),
+            version=version,
             owned=False,
             series=series,
             obtain=lambda: source,

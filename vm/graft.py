@@ -6,6 +6,8 @@ given away, or the call there already.  So, patch by patch:
 
   - what the tree has is left alone, in whatever shape it has it: it is that
     which is reviewed;
+  - what the series needs on a newer tree, where a function it calls is gone, comes
+    on top (directories since-VERSION), never over a call that the tree has;
   - tables of system calls are not merged but added to (vm/syscalls.py), under a
     number that is free in all of them;
   - anything else is merged three-way, hunk by hunk, with the source that the
@@ -122,6 +124,11 @@ class Part:
     start: int  #: index of its first patch in the stack
 
     @property
+    def adapts(self) -> bool:
+        """Whether it is what those before it need on a newer tree, and brings nothing itself."""
+        return self.series.directory.name.startswith(patches.SINCE)
+
+    @property
     def versions(self) -> Mapping[str, int]:
         """The newest version of a struct that each UAPI header gets: file, n of _SIZE_VERn."""
         found: dict[str, int] = {}
@@ -195,8 +202,10 @@ class _Graft:
     def run(self) -> None:
         flags = patches.present(self.series, self.tree)
         added: list[syscalls.Call] = []
+        theirs = False  #: whether the tree has brought the call itself
         for part in parts(self.series):
-            there = part.there(self.tree)
+            there = theirs if part.adapts else part.there(self.tree)
+            theirs = theirs or (there and not part.adapts)
             missing = []
             for number, patch in enumerate(part.series.patches, part.start):
                 label = f"{_name(patch.path.parent)}/{patch.name}"
@@ -206,7 +215,7 @@ class _Graft:
                     self.states[label] = OWN
                 else:
                     missing.append((number, patch, label))
-            if there or len(missing) < len(part.series.patches):
+            if not part.adapts and (there or len(missing) < len(part.series.patches)):
                 self._say_what_is_there(part, missing=[patch for _, patch, _ in missing])
             for number, patch, label in missing:
                 self.states[label] = self._add(number, patch)

@@ -24,6 +24,7 @@ from pathlib import Path
 from vm import cache as store
 from vm import paths, proc, syscalls, trees
 from vm.errors import BuildError, UserError
+from vm.kernels import Version, parse_version
 from vm.source import Source
 
 #: Raise when a patched tree would come out different from the same input.
@@ -31,6 +32,9 @@ FORMAT = "patched-1"
 
 #: Deadline of one run of patch(1), in seconds; it takes milliseconds.
 PATCH_SECONDS = 120.0
+
+#: Starts the name of a directory with what a series needs on newer trees.
+SINCE = "since-"
 
 #: How many hunks that do not apply are named before the rest is counted.
 NAMED_HUNKS = 5
@@ -192,6 +196,20 @@ def stack(names: Sequence[str]) -> Series:
     """
     found = (load_series(series_dir(name)) for name in names)
     return functools.reduce(operator.add, found, Series(directory=paths.VM))
+
+
+def newer(name: str, version: Version) -> Series | None:
+    """What the series ``name`` needs on a tree of ``version``, if that is newer than its own.
+
+    A directory since-6.13 below the series' own is for trees of 6.13 on.
+    """
+    found = [
+        (parse_version(path.parent.name.removeprefix(SINCE)), path.parent)
+        for place in _places(name)
+        for path in place.glob(f"{SINCE}*/series")
+    ]
+    fitting = [load_series(path) for since, path in sorted(found) if since <= version]
+    return functools.reduce(operator.add, fitting) if fitting else None
 
 
 def single(files: Sequence[Path]) -> Series:

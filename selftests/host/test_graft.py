@@ -12,7 +12,7 @@ from pathlib import Path
 import fakelinux
 import pytest
 
-from vm import graft, patches, source, syscalls, trees
+from vm import build, graft, patches, source, syscalls, trees
 from vm.errors import HarnessError, UserError
 
 #: What the fake table looks like with the series.
@@ -481,3 +481,62 @@ def test_the_next_version_goes_on_top_of_what_is_there(
     assert states(done) == ["own", "own", "present", "applied"]
     assert (done / "kernel/xyzzy.c").read_text() == "int xyzzy = 32;\n"
     assert set(syscalls.where(done, "xyzzy").values()) == {471}
+
+
+@pytest.fixture(name="adapted")
+def _adapted(tmp_path: Path, call: patches.Series) -> patches.Series:
+    """The same with what it needs on a newer tree."""
+    change = diff("kernel/xyzzy.c", "int xyzzy = 24;\n", "long xyzzy = 24;\n")
+    directory = fakelinux.make_series(tmp_path / "xyzzy/since-6.13", types=change)
+    return call + patches.load_series(directory)
+
+
+def test_what_a_newer_tree_needs_comes_on_top(
+    tree: Path, pristine: Path, adapted: patches.Series
+) -> None:
+    done = grafted(adapted, with_tables(tree, tables()), pristine)
+    assert (done / "kernel/xyzzy.c").read_text() == "long xyzzy = 24;\n"
+    assert states(done) == ["applied"] * 4
+
+
+def test_but_never_over_a_call_that_the_tree_has(
+    tree: Path, pristine: Path, call: patches.Series, adapted: patches.Series
+) -> None:
+    copy = theirs(tree, pristine, call)
+    done = grafted(adapted, copy, pristine)
+    assert states(done) == ["own", "own", "present", "own"]
+    assert (done / "kernel/xyzzy.c").read_text() == "int xyzzy = 24;\n"
+    assert len(graft.notes(done)) == 1
+
+
+def test_which_trees_are_newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vm.paths.VM", tmp_path / "vm")
+    top = tmp_path / "kernel-patches" / "linux-fake"
+    fakelinux.make_series(top, core=fakelinux.CORE)
+    assert patches.newer("linux-fake", (9, 0)) is None
+    for version in ("6.9", "6.13"):
+        text = fakelinux.CORE.replace("new", f"new{version}")
+        fakelinux.make_series(top / f"since-{version}", **{f"on-{version}": text})
+
+    def names(version: tuple[int, int]) -> list[str]:
+        found = patches.newer("linux-fake", version)
+        return [patch.name for patch in found.patches] if found else []
+
+    assert names((6, 8)) == []
+    assert names((6, 9)) == names((6, 12)) == ["on-6.9.patch"]
+    assert names((7, 0)) == ["on-6.9.patch", "on-6.13.patch"]
+
+
+def test_the_projects_own_for_newer_trees_fit_every_version(tmp_path: Path) -> None:
+    """On a scratch tree of the files that the sample itself brings."""
+    newer = patches.newer("linux-6.12", (7, 2))
+    assert newer is not None
+    for number, variant in enumerate(("ver0", "ver1", "ver2")):
+        series = build.stacked("6.12", variant)
+        tree = tmp_path / str(number)
+        tree.mkdir()
+        for patch in series.patches:
+            patches.put(patch, tree)  # what it does to the kernel's own files fails here
+        for patch in newer.patches:
+            assert patches.put(patch, tree), (variant, patch.name)
+        assert "hrtimer_init" not in (tree / "kernel/xyzzy.c").read_text()
