@@ -177,9 +177,8 @@ def _special_sizes(interface: Interface) -> list[int]:
 
 @_item("P1", unless=_fixed)
 def _every_size(interface: Interface, level: Level) -> None:
-    """Every usize from 0 to a page and eight, zeros behind ksize, in each place."""
-    for place in ALL_PLACES:
-        interface.verify(Sweep(dims=(_usizes(),), template=interface.template(), place=place))
+    """Every usize from 0 to a page and eight, zeros behind ksize, canaries around."""
+    interface.verify(Sweep(dims=(_usizes(),), template=interface.template()))
 
 
 @_item("P1", unless=_fixed)
@@ -312,6 +311,12 @@ def _write_back(interface: Interface, level: Level) -> None:
     Also where there is a second reason to refuse: what stands lower writes nothing.
     """
     calls = [*_provoked_alone(interface), *_provoked_in_pairs(interface)]
+    # Where the caller's size is not the kernel's, a store can be seen.
+    newer = _sized(interface, interface.case(), interface.ksize + 8)
+    calls.append(newer)
+    for check in interface.contract.checks:
+        if isinstance(check, FIELD_CHECKS):
+            calls += [provoke(interface, newer) for provoke in provocations(interface, check)]
     interface.check_all(*calls, about=frozenset({"write-back", "memory"}))
 
 
@@ -342,6 +347,13 @@ def _bytes_outside(interface: Interface, level: Level) -> None:
 
 
 # P6 to P9: memory.
+
+
+@_item("P6")
+def _flush_at_a_page(interface: Interface, level: Level) -> None:
+    """At every size the struct ends where its page does, and starts with one."""
+    for place in (Place.END, Place.START):
+        interface.verify(Sweep(dims=(_usizes(),), template=interface.template(), place=place))
 
 
 @_item("P6")

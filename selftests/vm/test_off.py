@@ -40,6 +40,7 @@ def test_enosys(lab: Lab, lab_without: Lab, contract: Contract, abi: ABI) -> Non
             assert seen.errno == errno.ENOSYS, way
 
 
+@pytest.mark.prop("P18")
 def test_it_builds_without_a_warning(lab: Lab, lab_without: Lab) -> None:
     """With the option and without it."""
     for one in (lab, lab_without):
