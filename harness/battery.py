@@ -32,6 +32,7 @@ from harness.contract import (
     FetchSize,
     FieldCheck,
     Fills,
+    Head,
     NotTogether,
     Null,
     OneOf,
@@ -797,6 +798,8 @@ def provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
             yield lambda i, c: dataclasses.replace(c, flags=(*c.flags, (arg, unknown)))
         case Null():
             yield lambda i, c: dataclasses.replace(c, pointer=0)
+        case Head():
+            yield lambda i, c: dataclasses.replace(c, pointer=PAGE - 8)
         case FetchSize():
             # Nothing is mapped in the first page; NULL itself may be told apart.
             yield lambda i, c: dataclasses.replace(c, pointer=PAGE - 8)

@@ -209,6 +209,19 @@ class FetchSize:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """The first ``length`` bytes of a struct that has as many cannot be read.
+
+    They are fetched before anything is made of the size, as those of a socket
+    option are, whose value is mostly an int.
+    """
+
+    length: int  #: bytes
+    most: int | None = None  #: a larger size is refused before
+    errno: int = codes.EFAULT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SizeBounds:
     """A size below ``minimum`` or above ``maximum``, both in bytes."""
 
@@ -385,7 +398,7 @@ class Privileged:
     caller_has: bool = True
 
 
-Check = UnknownFlags | Null | FetchSize | SizeBounds | Tail | Copy | FieldCheck | Privileged
+Check = UnknownFlags | Null | Head | FetchSize | SizeBounds | Tail | Copy | FieldCheck | Privileged
 
 
 def _fields(check: Check) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from harness.contract import (
     FetchSize,
     FieldCheck,
     Fills,
+    Head,
     NotTogether,
     Null,
     OneOf,
@@ -146,6 +147,9 @@ def _refusal(
             where = contract.size
             assert isinstance(where, SizeField)  # a contract of another kind has no such check
             return (0 if _readable(call, where.offset, where.end) else number), False
+        case Head(length=length, most=most, errno=number):
+            looked_at = length <= size and (most is None or size <= most)
+            return (number if looked_at and not _readable(call, 0, length) else 0), False
         case SizeBounds():
             if size < check.minimum:
                 return check.too_small, check.writes_size

@@ -17,6 +17,7 @@ from harness.contract import (
     Contract,
     Copy,
     Fails,
+    Head,
     Made,
     Needs,
     OnlyWith,
@@ -67,6 +68,7 @@ CONTRACT = Contract(
         SizeValue(),
     ),
     checks=(
+        Head(length=4, most=INT_MAX),  # net/ipv4/tcp.c:do_tcp_setsockopt(), of every option
         SizeBounds(minimum=SIZE, maximum=INT_MAX, too_small=EINVAL, too_big=EINVAL),
         Tail(errno=E2BIG),
         Copy(),

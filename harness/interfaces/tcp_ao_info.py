@@ -20,6 +20,7 @@ from errno import E2BIG, EINVAL
 from harness.contract import (
     Contract,
     Copy,
+    Head,
     Made,
     Needs,
     Nothing,
@@ -69,6 +70,7 @@ CONTRACT = Contract(
         SizeValue(),
     ),
     checks=(
+        Head(length=4, most=INT_MAX),  # net/ipv4/tcp.c:do_tcp_setsockopt(), of every option
         SizeBounds(minimum=SIZE, maximum=INT_MAX, too_small=EINVAL, too_big=EINVAL),
         Tail(errno=E2BIG),
         Copy(),

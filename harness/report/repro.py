@@ -680,10 +680,10 @@ def render(
     memory = case.pointer is None
     present = case.memory if case.hole is None else case.memory[: case.hole]
     data = None
-    if contract.pieces:
+    if contract.pieces and not contract.pointers:
         lines = tuple(_lines_of(contract.data, 0, len(contract.data)))
         data = Array(
-            name="pieces",
+            name="laid_out",
             type="unsigned char",
             length=str(len(contract.data)),
             lines=lines,
