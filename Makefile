@@ -23,6 +23,7 @@ MIRROR ?= ## a base URL to download the kernel's source from
 MUTANT ?= ## only these mutants, by number or name, several with commas (default: all)
 WITHOUT ?= ## judge mutants as if the battery lacked this property, such as P3
 REPEAT ?= ## only the named property of each mutant, so many times: make mutants MUTANT=22,23,24 REPEAT=20
+MERGE ?= ## `make skew` runs nothing, and makes one table of the reports below this directory
 PYTEST_ARGS ?= ## more arguments for pytest, such as '-k flags -x'
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3) ## makes build/venv; 3.11 or newer
 
@@ -34,7 +35,8 @@ export PATH := $(CURDIR)/build/venv/bin:$(PATH)
 # The kernel's make is no part of this one: not its job server, not its flags,
 # not the variables of its command line.  make insists on exporting MAKELEVEL.
 unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
-unexport KERNEL VARIANT KERNEL_TREE BZIMAGE HEADERS ABI ACCEL BATTERY JOBS MIRROR PYTEST_ARGS PYTHON
+unexport KERNEL VARIANT KERNEL_TREE BZIMAGE HEADERS ABI ACCEL BATTERY JOBS MIRROR MERGE
+unexport PYTEST_ARGS PYTHON
 # Whatever environment was active in the caller's shell, build/venv is used.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
@@ -63,11 +65,14 @@ mutant-options = $(call option,--kernel,$(call given,KERNEL)) \
 	$(call option,--kernel-tree,$(KERNEL_TREE)) $(call option,--jobs,$(JOBS)) \
 	$(call option,--mirror,$(MIRROR)) $(call option,--accel,$(ACCEL))
 
+# The kernel that a job is about.
+job-kernel = $(call given,KERNEL)
+
 # $(call job,NAME,OPTIONS,PYTEST'S ARGUMENTS)
 define job
 @$(need-python)
 @env -u MAKELEVEL $(call quote,$(PYTHON)) -sE -m vm.bootstrap --for $(1) \
-	$(call option,--kernel,$(call given,KERNEL)) \
+	$(call option,--kernel,$(job-kernel)) \
 	$(call option,--kernel-tree,$(or $(strip $(KERNEL_TREE)),$(strip $(BZIMAGE))))
 @env -u MAKELEVEL build/venv/bin/python -m harness $(1) $(2)$(if $(strip $(3)), -- $(3))
 endef
@@ -105,7 +110,8 @@ vm-test: ## the main job: build the kernel, boot it, test m64, m32 and mx32 call
 		$(call option,--battery,$(BATTERY)),$(PYTEST_ARGS))
 
 .PHONY: test
-test: host-test guest-test at-test vm-test ## everything: host-test, guest-test, at-test, then vm-test
+test: one-kernel = $(KERNEL)
+test: host-test guest-test at-test $(if $(KERNEL_TREE)$(BZIMAGE),,skew) vm-test ## everything; skew with one kernel
 
 .PHONY: host-test
 host-test: ## the tests that need no guest, lint and types included
@@ -132,6 +138,16 @@ mutants-sample: ## two of the mutants, others with every change
 .PHONY: mutants-harness
 mutants-harness: ## put faults into the harness itself: its own tests have to notice them
 	$(call job,mutants-harness,$(call option,--mutant,$(MUTANT)))
+
+.PHONY: skew
+skew: job-kernel = $(or $(call given,KERNEL),$(one-kernel))
+skew: ## programs of every age on kernels of every age; KERNEL= and VARIANT= name some
+	$(call job,skew,$(call option,--kernel,$(job-kernel)) \
+		$(call option,--variant,$(call given,VARIANT)) \
+		$(call option,--abi,$(ABI)) $(call option,--accel,$(ACCEL)) \
+		$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR)) \
+		$(if $(MERGE),$(call option,--merge,$(MERGE)) \
+		$(call option,--battery,$(call given,BATTERY))),$(PYTEST_ARGS))
 
 .PHONY: kernel
 kernel: ## only build the kernel

@@ -22,6 +22,11 @@ from harness.abi import ABIS
 from harness.contract import Contract
 from harness.lab import Lab, Setup
 from harness.plugin import REPORT_DIR, chosen_abis
+from harness.skew import finish as skew_finish
+from harness.skew import labs as skew_labs
+from harness.skew import results as skew_results
+from harness.skew import show as skew_show
+from harness.skew.labs import SkewLab
 from vm import accel, doctor, kernels, kernelset, proc, shell
 from vm.errors import HarnessError, UserError
 from vm.review import bench as reviews
@@ -40,6 +45,8 @@ GUEST_TESTS = "selftests/vm"
 TARGET_TESTS = "selftests/target"
 #: And the battery, which is a part of the package.
 BATTERY_TESTS = Path(conformance.__file__).parent / "test_contract.py"
+#: And the matrix of old and new.
+SKEW_TESTS = BATTERY_TESTS.with_name("test_skew.py")
 
 
 def _options(*names: str) -> Callable[[Command], Command]:
@@ -248,9 +255,72 @@ def _prepare(lab: Lab, *contracts: Contract) -> None:
     built = lab.built
     how = "from the cache" if built.cached else f"built, {built.seconds_cpu:.0f} s of CPU time"
     click.echo(f"kernel: {built.release}, {how} ({built.directory.name})", err=True)
-    _ = lab.programs
-    _ = lab.kselftests
+    lab.prepare()
     click.echo(f"accelerator: {lab.accel}", err=True)
+
+
+@cli.command("skew")
+@click.option("--kernel", "kernel", multiple=True, help="Only these (default: every series).")
+@click.option("--variant", "variant", multiple=True, help="Only these (default: every one).")
+@_options("abi", "accel", "jobs", "mirror")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=f"{REPORT_DIR}/skew",
+    show_default=True,
+    help="Where the run's output goes.",
+)
+@click.option(
+    "--merge",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Run nothing: one table out of the reports below this directory.",
+)
+@click.option(
+    "--battery",
+    type=click.Choice(["quick", "full"]),
+    help="With --merge: that battery's results on each kernel belong to the table.",
+)
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def old_and_new(
+    kernel: tuple[str, ...],
+    variant: tuple[str, ...],
+    merge: tuple[Path, ...],
+    battery: str | None,
+    pytest_args: tuple[str, ...],
+    **asked: Any,
+) -> None:
+    """Run programs of every age on kernels of every age, in each ABI."""
+    chosen = skew_labs.ages(kernel, variant)
+    setup = _setup(kernel=chosen[0].kernel, **asked)
+    if merge:
+        keys = skew_finish.wanted(chosen, setup.abis, battery=battery)
+        whole = skew_finish.finish(merge, report=setup.report, ages=chosen, keys=keys)
+        console = Console()
+        shown = skew_show.terminal(
+            whole.matrix, width=max(100, console.width), color=console.is_terminal
+        )
+        click.echo(shown, nl=False)
+        click.echo(f"table: {setup.report / skew_finish.HTML}")
+        raise SystemExit(whole.verdict.value)
+    kernelset.run(
+        [
+            member
+            for age in chosen
+            for member in kernelset.members(
+                rows=[kernels.kernel(age.kernel)],
+                variants=[kernels.variant(age.variant)],
+                jobs=setup.jobs,
+                mirror=setup.mirror,
+            )
+        ],
+        Console(),
+    )
+    for age in chosen:
+        SkewLab(setup, age).prepare()
+    skew_results.forget(setup.report)
+    named = [word for age in chosen for word in ("--skew-kernel", age.name)]
+    _pytest([str(SKEW_TESTS), *named, *_pytest_options(setup, "quick"), *pytest_args])
 
 
 @cli.command("host-test")

@@ -125,7 +125,8 @@ class Interface:
         self.compiler = compiler
         self.target = target
 
-    def _for_the_caller(self, contract: Contract) -> Contract:
+    def for_the_caller(self, contract: Contract) -> Contract:
+        """A contract with what the caller on this target may and may not do."""
         if not contract.privileged:
             return contract
         held = self.target.capabilities
@@ -173,7 +174,7 @@ class Interface:
     @cached_property
     def contract(self) -> Contract:
         """The contract as it is here: what the header has, who we are, what the set-up made."""
-        asked = self._for_the_caller(self.asked)
+        asked = self.for_the_caller(self.asked)
         gone = self.missing_bits
         found = asked.on(fields=self.layout.has, bits=lambda name: name not in gone)
         found = found.with_constants(self.constant)

@@ -127,6 +127,9 @@ class Lab:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
+        self.files: dict[
+            str, Path
+        ] = {}  #: further files of the guest's: name below GUEST_DIR → file
         self.boots = 0
         self.broken: GuestError | None = None  #: why the run gave up on guests
         self.guest: Guest | None = None
@@ -210,6 +213,11 @@ class Lab:
             )
         return found
 
+    def prepare(self) -> None:
+        """Build the programs of the guest, unless the cache has them."""
+        _ = self.programs
+        _ = self.kselftests
+
     @property
     def described(self) -> tuple[Path, ...]:
         """Objects of the kernel under test that have DWARF; none of a kernel built elsewhere."""
@@ -241,6 +249,8 @@ class Lab:
         for abi, path in self.programs.callers.items():
             files[f"{GUEST_DIR}/caller-{abi.name}"] = path
         for name, path in self.kselftests.items():
+            files[f"{GUEST_DIR}/{name}"] = path
+        for name, path in self.files.items():
             files[f"{GUEST_DIR}/{name}"] = path
         return make_root(self._root_dir, files)
 

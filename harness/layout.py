@@ -151,10 +151,12 @@ class Compiler:
 
     headers: Path | None  #: `headers_install`'s include directory, or the host's own
     cc: str = "gcc"
+    before: Path | None = None  #: an include directory that is searched before ``headers``
 
     def argv(self, abi: ABI) -> list[str]:
         """The command's beginning: compiler, ABI, warnings, headers."""
-        include = ["-isystem", str(self.headers)] if self.headers else []
+        places = [str(path) for path in (self.before, self.headers) if path]
+        include = [word for place in places for word in ("-isystem", place)]
         return [self.cc, abi.cflag, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", *include]
 
     def object_file(self, abi: ABI, source: str, work: Path) -> Path:

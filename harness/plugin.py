@@ -40,6 +40,9 @@ from vm.errors import GuestError, HarnessError, Verdict
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
+#: The matrix of old and new programs and kernels is a plugin of its own.
+pytest_plugins = ["harness.skew.plugin"]
+
 LAB = pytest.StashKey[Lab]()
 CONTRACTS = pytest.StashKey[tuple[Contract, ...]]()
 FAMILY = pytest.StashKey[tuple[Contract, ...]]()
@@ -307,7 +310,7 @@ def pytest_runtest_makereport(
         report.outcome = "skipped"
         report.longrepr = (str(item.path), None, str(error))  # type: ignore[assignment]
     if isinstance(error, GuestError):
-        _note_loss(item.config.stash[LAB], error)
+        _note_loss(item.stash.get(LAB, item.config.stash[LAB]), error)
     return report
 
 

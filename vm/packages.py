@@ -44,13 +44,14 @@ JOBS: Mapping[str, tuple[str, ...]] = {
     "guest-test": ("python", "build", "source", "guest", "review"),
     "mutants": ("python", "build", "source", "guest"),
     "mutants-harness": ("python", "build", "guest"),
+    "skew": ("python", "build", "source", "guest"),
     "vm-test": ("python", "build", "source", "guest"),
     "series": ("python", "build", "source", "review"),
     "series-check": ("python", "build", "source", "review"),
 }
 
 #: Jobs that work with all kernels of kernels.toml when none is named.
-EVERY_KERNEL = ("kernels", "conformance")
+EVERY_KERNEL = ("kernels", "conformance", "skew")
 
 #: The kinds of probe that a row can have; packages.toml explains them.
 PROBES = ("tool", "file", "links", "module", "header")

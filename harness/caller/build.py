@@ -51,8 +51,18 @@ def _digest(compiler: Compiler) -> str:
     return state.hexdigest()[:20]
 
 
-def _build(compiler: Compiler, one: ABI, sources: Iterable[str], result: Path) -> Path:
-    """Compile and link one program, unless it is there; publish it whole or not at all."""
+def link(
+    compiler: Compiler,
+    one: ABI,
+    sources: Iterable[Path],
+    result: Path,
+    *,
+    flags: Iterable[str] = FLAGS,
+) -> Path:
+    """Compile and link one program, unless it is there; publish it whole or not at all.
+
+    Raises BuildError with the compiler's words.
+    """
     if result.exists():
         return result
     result.parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +70,8 @@ def _build(compiler: Compiler, one: ABI, sources: Iterable[str], result: Path) -
     os.close(handle)
     work = Path(name)
     try:
-        argv: list[str | Path] = [*compiler.argv(one), *FLAGS]
-        argv += [*(HERE / source for source in sources), "-o", work]
+        argv: list[str | Path] = [*compiler.argv(one), *flags]
+        argv += [*sources, "-o", work]
         done = proc.run(argv, timeout=SECONDS, check=False)
         if done.code:
             raise BuildError(
@@ -82,9 +92,9 @@ def build(abis: Iterable[ABI], *, compiler: Compiler, cache: Path) -> Programs:
     """
     plain = dataclasses.replace(compiler, headers=None)
     where = cache / "callers" / _digest(plain)
+    agent = [HERE / name for name in AGENT_SOURCES]
+    caller = [HERE / name for name in CALLER_SOURCES]
     return Programs(
-        agent=_build(plain, abi("m64"), AGENT_SOURCES, where / "agent"),
-        callers={
-            one: _build(plain, one, CALLER_SOURCES, where / f"caller-{one.name}") for one in abis
-        },
+        agent=link(plain, abi("m64"), agent, where / "agent"),
+        callers={one: link(plain, one, caller, where / f"caller-{one.name}") for one in abis},
     )

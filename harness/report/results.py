@@ -40,6 +40,7 @@ PROPERTIES: Mapping[str, str] = {
     "P22": "seen from outside",
     "dfd": "a file, relative to a descriptor",
     "explore": "combinations beyond the sweeps",
+    "skew": "old and new programs on old and new kernels",
     "kselftest": "the kernel's own selftest",
 }
 

@@ -24,7 +24,7 @@ TARGETS = re.findall(r"^\.PHONY: (\S+)$", MAKEFILE, re.MULTILINE)
 PARAMETERS = re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE)
 JOBS = (
     *("vm-test", "host-test", "guest-test", "kernel", "kernels", "callers"),
-    *("conformance", "shell", "doctor", "bench", "mutants", "mutants-harness"),
+    *("conformance", "skew", "shell", "doctor", "bench", "mutants", "mutants-harness"),
     *("series", "series-check"),
 )
 
@@ -91,7 +91,7 @@ def test_help_is_the_default_and_names_every_target_and_parameter(checkout: Chec
 
 
 def test_every_rule_is_a_phony_target() -> None:
-    rules = re.findall(r"^([a-z][\w-]*):(?!=)", MAKEFILE, re.MULTILINE)
+    rules = re.findall(r"^([a-z][\w-]*):(?!=| [\w-]+ = )", MAKEFILE, re.MULTILINE)
     assert rules == TARGETS
     assert set(JOBS) == set(packages.JOBS) <= set(TARGETS)
 
@@ -106,11 +106,33 @@ def test_job_prepares_and_then_calls_the_command_line(checkout: Checkout, job: s
 
 def test_test_is_everything_and_the_main_job_last(checkout: Checkout) -> None:
     assert checkout.make("-j8", "test").returncode == 0
-    calls = [call for call in checkout.calls if call[0] == "python"]
-    called = [call[3] for call in calls]
-    assert called == ["host-test", "guest-test", "vm-test", "vm-test"]
-    assert "at" in calls[2]
-    assert "at" not in calls[3]
+    called = [call for call in checkout.calls if call[0] == "python"]
+    jobs = ["host-test", "guest-test", "vm-test", "skew", "vm-test"]
+    assert [call[3] for call in called] == jobs
+    assert "at" in called[2]
+    assert "at" not in called[4]
+    assert called[3][4:6] == ["--kernel", "6.12"]
+    # Which old and new kernels would a tree have?
+    checkout.make("test", "KERNEL_TREE=/home/linux")
+    called = [call for call in checkout.calls if call[0] == "python"]
+    assert [call[3] for call in called] == ["host-test", "guest-test", "vm-test", "vm-test"]
+
+
+def test_the_matrix_is_of_every_kernel_but_of_those_that_are_named(checkout: Checkout) -> None:
+    checkout.make("skew")
+    prepare, call = checkout.calls
+    assert prepare[-2:] == ["--for", "skew"]
+    assert call[3:] == ["skew", "--accel", "auto"]
+    checkout.make("skew", "KERNEL=6.1", "VARIANT=ver2", "MERGE=some reports", "ABI=m32")
+    prepare, call = checkout.calls
+    assert prepare[-2:] == ["--kernel", "6.1"]
+    assert dict(zip(call[4::2], call[5::2], strict=True)) == {
+        "--kernel": "6.1",
+        "--variant": "ver2",
+        "--abi": "m32",
+        "--accel": "auto",
+        "--merge": "some reports",
+    }
 
 
 def test_parameters_arrive_whole(checkout: Checkout) -> None:
