@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The GitHub workflow: by its schema, and against the project it runs."""
+"""The GitHub workflows: by their schema, and against the project that they run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from harness.skew import labs
+from vm import kernels
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-WORKFLOW = ROOT / ".github" / "workflows" / "vm-test.yml"
-TEXT = WORKFLOW.read_text()
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TEXTS = {path.stem: path.read_text() for path in WORKFLOWS}
 
 
 def check(path: Path) -> subprocess.CompletedProcess[str]:
@@ -26,35 +31,71 @@ def check(path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_schema() -> None:
-    done = check(WORKFLOW)
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_schema(path: Path) -> None:
+    done = check(path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_schema_would_notice(tmp_path: Path) -> None:
-    broken = tmp_path / "vm-test.yml"
-    broken.write_text(TEXT.replace("runs-on:", "run-on:", 1))
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_schema_would_notice(path: Path, tmp_path: Path) -> None:
+    broken = tmp_path / path.name
+    broken.write_text(path.read_text().replace("runs-on:", "run-on:", 1))
     assert check(broken).returncode == 1
 
 
-def test_it_types_what_a_person_types() -> None:
-    targets = re.findall(r"run: make (\S+)", TEXT)
-    assert targets == ["host-test", "kernel", "vm-test"]
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("vm-test", ["host-test", "kernel", "vm-test"]),
+        ("skew", ["kernels", "skew", "vm-test", "skew"]),
+    ],
+)
+def test_it_types_what_a_person_types(name: str, wanted: list[str]) -> None:
+    targets = re.findall(r"run: make (\S+)", TEXTS[name])
+    assert targets == wanted
     makefile = (ROOT / "Makefile").read_text()
     for target in targets:
         assert f"\n{target}: ## " in makefile
 
 
-def test_every_file_in_the_caches_key_exists() -> None:
-    (listed,) = re.findall(r"hashFiles\((.*)\)", TEXT)
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_file_in_the_caches_key_exists(name: str) -> None:
+    (listed,) = re.findall(r"hashFiles\((.*)\)", TEXTS[name])
     patterns = re.findall(r"'([^']+)'", listed)
     assert len(patterns) > 5
     for pattern in patterns:
         assert any(path.is_file() for path in ROOT.glob(pattern.replace("**", "**/*"))), pattern
 
 
-def test_actions_are_pinned_and_jobs_end() -> None:
-    uses = re.findall(r"uses: (\S+)", TEXT)
+@pytest.mark.parametrize("name", TEXTS)
+def test_actions_are_pinned_and_jobs_end(name: str) -> None:
+    text = TEXTS[name]
+    uses = re.findall(r"uses: (\S+)", text)
     assert all(re.fullmatch(r"actions/[\w/-]+@v\d+", action) for action in uses)
-    assert TEXT.count("runs-on: ubuntu-24.04") == TEXT.count("timeout-minutes:") == 2
-    assert "\npermissions:\n  contents: read\n" in TEXT
+    assert text.count("runs-on: ubuntu-24.04") == text.count("timeout-minutes:") == 2
+    assert "\npermissions:\n  contents: read\n" in text
+
+
+def test_the_shards_are_the_whole_matrix() -> None:
+    """Every kernel that there is has a machine, and the parameters of make are its own."""
+    text = TEXTS["skew"]
+
+    def values(name: str) -> set[str]:
+        (listed,) = re.findall(rf"^ +{name}: \[(.*)\]$", text, re.MULTILINE)
+        return set(re.findall(r'"([^"]+)"', listed))
+
+    assert values("series") == set(kernels.load_kernels())
+    assert values("version") == {age.variant for age in labs.ages([])}
+    levels = set(re.findall(r"BATTERY=(\w+)$", text, re.MULTILINE))
+    assert values("battery") == {"skew", *levels}
+    assert "\n      KERNEL: ${{ matrix.series }}\n      VARIANT: ${{ matrix.version }}\n" in text
+
+
+def test_what_the_shards_publish_is_what_is_merged() -> None:
+    text = TEXTS["skew"]
+    (published,) = re.findall(r"name: (cells-)\$", text)
+    (taken,) = re.findall(r"pattern: (\S+)", text)
+    assert taken == f"{published}*"
+    (where,) = re.findall(r"path: (\S+)\n\n +- name: make skew", text)
+    assert f"MERGE={where} " in text
