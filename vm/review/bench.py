@@ -23,8 +23,6 @@ from vm.source import Source
 
 #: One make of a few objects, in seconds; the first one of a tree prepares it.
 OBJECTS_SECONDS = 1800.0
-#: What of a kernel tree is built at every commit, besides what it touches: the tables.
-TABLES = ("kernel/sys_ni.o", "arch/x86/entry/")
 
 
 class SkipError(Exception):
@@ -235,7 +233,7 @@ class Workplace:
         """
         self.configure(config, compiler)
         make = self.make(config, compiler)
-        targets = dict.fromkeys((*self.objects(config), *TABLES))
+        targets = dict.fromkeys((*self.objects(config), *config.tables))
         start = make.log.stat().st_size if make.log.exists() else 0
         failed: list[str] = []
         try:

@@ -35,6 +35,8 @@ class Config:
     settings: tuple[str, ...]  #: "64BIT=y": without CONFIG_
     options: str  #: what the series' own options are set to
     without: tuple[str, ...] = ()  #: files of the series that are not built in it
+    #: What is built at every commit, besides what it touches: the tables.
+    tables: tuple[str, ...] = ("kernel/sys_ni.o", "arch/x86/entry/")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ def load(path: Path = TABLE) -> Table:
                     **{
                         **row,
                         "settings": tuple(row["settings"]),
-                        "without": tuple(row.get("without", ())),
+                        **{name: tuple(row[name]) for name in ("without", "tables") if name in row},
                     }
                 )
                 for row in data["config"]
