@@ -19,7 +19,7 @@ from harness.abi import ABI, Way
 from harness.battery import BATTERY, Item, Level
 from harness.case import Case
 from harness.channel import RefusedError
-from harness.contract import DATA_AT, Contract, SizeIoctl
+from harness.contract import DATA_AT, Child, Contract, SizeIoctl
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.interface import Interface
 from harness.outside import Watched, filter_code
@@ -262,7 +262,10 @@ def _check_fields(
         found.add("the arguments", allowed=f"(offset, size) {places}", seen=seen)
     else:
         one = args[interface.contract.pointer]
-        if not re.fullmatch(rf"(const )?{interface.contract.tag} ?\*", one.type):
+        # An ioctl()'s argument, say, has no type of its own.
+        own = interface.contract.number == f"__NR_{interface.contract.name}"
+        wanted = rf"(const )?{interface.contract.tag} ?\*( ?const)?"
+        if own and not re.fullmatch(wanted, one.type):
             found.add("the struct's type", allowed=f"{interface.contract.tag} *", seen=one)
 
 
@@ -270,6 +273,9 @@ def _check_trace(interface: Interface, found: _Findings, case: Case, way: Way, n
     """One call by one way, and what the trace has of it."""
     seen = _watched(interface, case, way)
     trace = outside.traced(_read(interface, "trace_pipe") or "")
+    if isinstance(interface.contract.effect, Child):
+        # What is made returns from the call as well, with 0, whenever it is its turn.
+        trace = [one for one in trace if one.ret != 0]
     wanted = []
     if way.table == "m64" and not way.int80:
         args = seen.args[: len(interface.contract.args)]

@@ -19,7 +19,16 @@ from harness import stall
 from harness.abi import ABI
 from harness.battery import BATTERY, Item, Level
 from harness.channel import RefusedError
-from harness.contract import PAGE, AtMost, Contract, Fills, ReadBack, SizeField, UnknownBits
+from harness.contract import (
+    PAGE,
+    AtMost,
+    Child,
+    Contract,
+    Fills,
+    ReadBack,
+    SizeField,
+    UnknownBits,
+)
 from harness.interface import Interface
 from harness.layout import Field
 from harness.stall import Late, Race, Stall
@@ -44,6 +53,8 @@ def _no_input(contract: Contract, abi: ABI) -> str | None:
 
 
 def _stepped(contract: Contract) -> str | None:
+    if isinstance(contract.effect, Child):
+        return "thousands of accepted calls make thousands of processes"
     return "each call takes steps around it" if contract.before or contract.after else None
 
 
