@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from _pytest.compat import NOTSET
 
 from harness.abi import ABI
 from harness.interfaces import xyzzy
@@ -135,18 +136,23 @@ def _marks(config: pytest.Config, place: Place) -> list[pytest.MarkDecorator]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """One kernel after the other, whichever test function it is."""
-    order = (
-        {age: index for index, age in enumerate(config.stash[STATE].chosen)}
-        if (STATE in config.stash)
-        else {}
-    )
+    state = config.stash.get(STATE, None)
+    if state is None:
+        return
+    order = {age: index for index, age in enumerate(state.chosen)}
+    # Without a kernel that has the interface there is nothing to record, and no test for it.
+    items[:] = [item for item in items if _params(item).get("skew_place", item) is not NOTSET]
     items.sort(key=lambda item: order[place.age] if (place := _place(item)) else -1)
 
 
-def _place(item: pytest.Item) -> Place | None:
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    found: Place | None = params.get("skew_place")
+def _params(item: pytest.Item) -> dict[str, object]:
+    found: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
     return found
+
+
+def _place(item: pytest.Item) -> Place | None:
+    found = _params(item).get("skew_place")
+    return found if isinstance(found, Place) else None
 
 
 @pytest.fixture
@@ -242,11 +248,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(config, "workerinput"):
         return
     setup = config.stash[LAB].setup
-    state = config.stash.get(STATE, None)
     found = [one for one in map(_result, _Reports.by_test.values()) if one is not None]
-    if state is None or not found:
+    if not found:
         _write_battery(config)
         return
+    state = _state(config)  # with pytest-xdist the tests were collected elsewhere
     setup.report.mkdir(parents=True, exist_ok=True)
     results.write(setup.report, found)
     try:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import json
+import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -26,7 +29,7 @@ from harness.findings import ContractBrokenError
 from harness.interface import Interface
 from harness.interfaces import xyzzy
 from harness.layout import Compiler, Layout
-from harness.skew import differential, finish, matrix, programs, results, show
+from harness.skew import differential, finish, labs, matrix, programs, results, show
 from harness.skew.differential import Declared, Recording
 from harness.skew.labs import SAME_CALLS, Age
 from harness.skew.matrix import Cell, Row
@@ -524,6 +527,39 @@ def test_a_damaged_table_is_said(tmp_path: Path, text: str) -> None:
     table.write_text(text)
     with pytest.raises(InfraError, match="not a table of differences"):
         differential.declared(table)
+
+
+# The tests that there are.
+
+
+def collected(*options: str) -> list[str]:
+    """The ids of the matrix's tests for these options."""
+    argv = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    test = Path(matrix.__file__).parent.parent / "conformance" / "test_skew.py"
+    done = subprocess.run(
+        [*argv, *options, test], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.findall(r"::(\S+\[\S+\])", done.stdout)
+
+
+def test_one_kernel_s_tests_stand_together() -> None:
+    """So that there is one guest at a time."""
+    found = collected("--kernel", "6.12", "--abi", "m64")
+    kernels = [re.search(r"\[([^-]+-[^-]+)-", one)[1] for one in found]  # type: ignore[index]
+    assert [name for name, _ in itertools.groupby(kernels)] == [
+        age.name for age in labs.ages(["6.12"])
+    ]
+    assert "test_cell[6.12-ver1-VER0-m64]" in found
+    assert "test_the_same_calls[6.12-ver1-m64]" in found
+    assert not any(one.startswith("test_the_same_calls[6.12-off") for one in found)
+
+
+def test_a_kernel_alone_has_its_own_tests_and_no_empty_one() -> None:
+    """As a machine of the workflow runs it."""
+    found = collected("--skew-kernel", "6.12-off", "--abi", "m32")
+    assert len(found) == len(matrix.rows(labs.releases("6.12")))
+    assert all(one.startswith("test_cell[6.12-off-") and one.endswith("-m32]") for one in found)
 
 
 # The report.
