@@ -384,9 +384,11 @@ def _pointers(interface: Interface, level: Level) -> None:
 @_item("P8")
 def _protected_memory(interface: Interface, level: Level) -> None:
     """PROT_NONE is a fault; read-only memory will do, and stays as it is."""
-    bounds = next(check for check in interface.contract.checks if isinstance(check, SizeBounds))
     good = interface.case()
-    tried = [good] + [one(interface, good) for one in provocations(interface, bounds)]
+    tried = [good]
+    for check in interface.contract.checks:
+        if isinstance(check, SizeBounds):
+            tried += [one(interface, good) for one in provocations(interface, check)]
     for protection in (Protection.NONE, Protection.READ):
         interface.check_all(*(dataclasses.replace(one, protection=protection) for one in tried))
 
