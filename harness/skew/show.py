@@ -19,6 +19,8 @@ from harness.skew.results import CellResult, Pair
 from vm.errors import Verdict
 
 HERE = Path(__file__).resolve().parent
+#: Columns of the terminal's table: of a row's name, and of a kernel.
+FIRST_COLUMN, COLUMN = 20, 16
 TITLE = "old and new programs on old and new kernels"
 
 
@@ -167,7 +169,8 @@ def terminal(matrix: Matrix, *, width: int, color: bool) -> str:
     out = StringIO()
     console = Console(
         file=out,
-        width=width,
+        # A pipe has no width, and a log's lines may be long.
+        width=width if color else max(width, FIRST_COLUMN + COLUMN * len(matrix.ages)),
         force_terminal=color,
         no_color=not color,
         color_system="standard" if color else None,
