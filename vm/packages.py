@@ -34,20 +34,20 @@ TABLE = paths.VM / "packages.toml"
 #: and so asks for no more than it needs itself.
 JOBS: Mapping[str, tuple[str, ...]] = {
     "doctor": ("python",),
-    "host-test": ("python", "build", "guest"),
+    "host-test": ("python", "build", "guest", "trees"),
     "kernel": ("python", "build", "source"),
     "kernels": ("python", "build", "source"),
     "conformance": ("python", "build", "source", "guest"),
     "callers": ("python", "build", "source"),
     "shell": ("python", "build", "source", "guest"),
     "bench": ("python", "build", "source", "guest"),
-    "guest-test": ("python", "build", "source", "guest", "review"),
+    "guest-test": ("python", "build", "source", "guest", "trees", "review"),
     "mutants": ("python", "build", "source", "guest"),
-    "mutants-harness": ("python", "build", "guest"),
+    "mutants-harness": ("python", "build", "guest", "trees"),
     "skew": ("python", "build", "source", "guest"),
     "vm-test": ("python", "build", "source", "guest"),
-    "series": ("python", "build", "source", "review"),
-    "series-check": ("python", "build", "source", "review"),
+    "series": ("python", "build", "source", "trees", "review"),
+    "series-check": ("python", "build", "source", "trees", "review"),
 }
 
 #: Jobs that work with all kernels of kernels.toml when none is named.

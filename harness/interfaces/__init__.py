@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import sys
 import traceback
@@ -18,6 +19,17 @@ from vm.errors import HarnessError, UserError
 #: The one that no kernel has but ours.
 SAMPLE = "xyzzy"
 HERE = Path(__file__).resolve().parent
+
+
+class _Fresh(importlib.machinery.SourceFileLoader):
+    """Leaves no bytecode beside a user's file.
+
+    Bytecode is told from stale bytecode by the file's size and the second of
+    its last change: one digit changed soon after a run would not be seen.
+    """
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Write nothing."""
 
 
 def names() -> list[str]:
@@ -65,13 +77,14 @@ def family(named: str) -> tuple[Contract, ...]:
             )
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(f"extsys_contract_{path.stem}", path)
-    assert spec is not None  # it is given a path that ends in .py
-    assert spec.loader is not None
+    name = f"extsys_contract_{path.stem}"
+    loader = _Fresh(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None  # it is given a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # a dataclass looks itself up there
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except HarnessError as exc:
         raise UserError(f"{path}:{_line(exc, path)}: {exc}", hint=exc.hint) from exc
     except Exception as exc:  # the user's code may raise anything
