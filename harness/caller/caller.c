@@ -213,6 +213,28 @@ static void *map_shared(size_t size)
 	return memory;
 }
 
+/*
+ * sigtimedwait(), or sigwaitinfo() with ms 0.  libc's own calls the 32-bit
+ * rt_sigtimedwait as m32, which a kernel without CONFIG_COMPAT_32BIT_TIME does
+ * not have; a watcher that cannot wait would keep a CPU busy.
+ */
+static void wait_for(const sigset_t *set, uint32_t ms)
+{
+	const struct {
+		int64_t seconds, nanoseconds;
+	} time = { ms / 1000, ms % 1000 * 1000000 };
+#ifdef __NR_rt_sigtimedwait_time64
+	const long nr = __NR_rt_sigtimedwait_time64;
+#else
+	const long nr = __NR_rt_sigtimedwait;
+#endif
+	/* Signals 1 to 64: the kernel's sigset_t. */
+	long ret = syscall(nr, set, NULL, ms ? &time : NULL, sizeof(uint64_t));
+
+	if (ret < 0 && errno != EAGAIN && errno != EINTR)
+		_exit(122);
+}
+
 static void watch_over(pid_t caller, const sigset_t *woken)
 {
 	const volatile uint64_t *calls_made = &done->calls;
@@ -223,13 +245,9 @@ static void watch_over(pid_t caller, const sigset_t *woken)
 	close(wire_fd);
 	while (getppid() == caller) {
 		uint32_t ms = __atomic_load_n(&watch->milliseconds, __ATOMIC_SEQ_CST);
-		struct timespec look = {
-			.tv_sec = ms / LOOKS / 1000,
-			.tv_nsec = (ms / LOOKS % 1000 + 1) * 1000000,
-		};
 
 		if (!ms) {
-			sigwaitinfo(woken, NULL);
+			wait_for(woken, 0);
 			continue;
 		}
 		/* The lower half is enough to see that it moves. */
@@ -244,7 +262,7 @@ static void watch_over(pid_t caller, const sigset_t *woken)
 				kill(caller, SIGALRM);
 			__atomic_store_n(&watch->sending, 0, __ATOMIC_SEQ_CST);
 		}
-		sigtimedwait(woken, NULL, &look);
+		wait_for(woken, ms / LOOKS + 1);
 	}
 	_exit(0);
 }
