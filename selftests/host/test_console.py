@@ -463,9 +463,11 @@ def test_waiting_sees_what_comes_later(pipe: Pipe, console: Console) -> None:
 
 
 def test_waiting_ends_with_the_stream(pipe: Pipe, console: Console) -> None:
-    threading.Timer(0.1, pipe.hang_up).start()
+    timer = threading.Timer(0.1, pipe.hang_up)
+    timer.start()
     started = time.monotonic()
     assert console.wait_for("never", soon("line")) is None
+    timer.join()  # the pipe is this thread's again
     assert time.monotonic() - started < 5
     assert console.ended
 
