@@ -216,9 +216,10 @@ static void *map_shared(size_t size)
 /*
  * sigtimedwait(), or sigwaitinfo() with ms 0.  libc's own calls the 32-bit
  * rt_sigtimedwait as m32, which a kernel without CONFIG_COMPAT_32BIT_TIME does
- * not have; a watcher that cannot wait would keep a CPU busy.
+ * not have; a watcher that cannot wait would keep a CPU busy.  Where there is
+ * nothing to wait with, the caller goes too: deadlines are not given up in silence.
  */
-static void wait_for(const sigset_t *set, uint32_t ms)
+static void wait_for(pid_t caller, const sigset_t *set, uint32_t ms)
 {
 	const struct {
 		int64_t seconds, nanoseconds;
@@ -231,8 +232,10 @@ static void wait_for(const sigset_t *set, uint32_t ms)
 	/* Signals 1 to 64: the kernel's sigset_t. */
 	long ret = syscall(nr, set, NULL, ms ? &time : NULL, sizeof(uint64_t));
 
-	if (ret < 0 && errno != EAGAIN && errno != EINTR)
+	if (ret < 0 && errno != EAGAIN && errno != EINTR) {
+		kill(caller, SIGABRT);
 		_exit(122);
+	}
 }
 
 static void watch_over(pid_t caller, const sigset_t *woken)
@@ -247,7 +250,7 @@ static void watch_over(pid_t caller, const sigset_t *woken)
 		uint32_t ms = __atomic_load_n(&watch->milliseconds, __ATOMIC_SEQ_CST);
 
 		if (!ms) {
-			wait_for(woken, 0);
+			wait_for(caller, woken, 0);
 			continue;
 		}
 		/* The lower half is enough to see that it moves. */
@@ -262,7 +265,7 @@ static void watch_over(pid_t caller, const sigset_t *woken)
 				kill(caller, SIGALRM);
 			__atomic_store_n(&watch->sending, 0, __ATOMIC_SEQ_CST);
 		}
-		wait_for(woken, ms / LOOKS + 1);
+		wait_for(caller, woken, ms / LOOKS + 1);
 	}
 	_exit(0);
 }
