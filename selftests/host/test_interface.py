@@ -25,24 +25,14 @@ from harness.abi import ABI
 from harness.battery import BATTERY, Item, Level
 from harness.contract import (
     PAGE,
-    Contract,
-    Copy,
-    FetchSize,
-    Flags,
     Nothing,
-    Pointer,
-    SizeBounds,
-    SizeField,
     Tail,
-    UnknownBits,
-    UnknownFlags,
-    Value,
-    Version,
 )
 from harness.findings import ContractBrokenError, Mismatch
 from harness.identity import NOBODY, PEERS
 from harness.interface import Interface
 from harness.interfaces import xyzzy
+from harness.interfaces.sched_setattr import CONTRACT as SCHED_SETATTR
 from harness.layout import Compiler
 from harness.sweep import Dim, Kind, Place, Sweep
 from harness.target import Target
@@ -327,50 +317,6 @@ def test_a_call_that_a_signal_ended_is_no_success(local: Target, compilers: Comp
 
 
 # A real interface: sched_setattr(2) of this machine's kernel.
-
-SCHED_SETATTR = Contract(
-    name="sched_setattr",
-    number="__NR_sched_setattr",
-    header="linux/sched/types.h",
-    struct="sched_attr",
-    declaration="""
-        struct sched_attr {
-            __u32 size;
-            __u32 sched_policy;
-            __u64 sched_flags;
-            __s32 sched_nice;
-            __u32 sched_priority;
-            __u64 sched_runtime;
-            __u64 sched_deadline;
-            __u64 sched_period;
-            __u32 sched_util_min;
-            __u32 sched_util_max;
-        };
-    """,
-    size=SizeField(field="size", offset=0, width=4),
-    versions=(Version(name="VER0", size=48), Version(name="VER1", size=56)),
-    zero_means=48,
-    args=(Value(value=0), Pointer(), Flags(known={})),
-    # kernel/sched/syscalls.c:sched_setattr(), then sched_copy_attr()
-    checks=(
-        UnknownFlags(arg=2),
-        FetchSize(),
-        SizeBounds(
-            minimum=48,
-            maximum=PAGE,
-            too_small=errno.E2BIG,
-            too_big=errno.E2BIG,
-            writes_size=True,
-        ),
-        Tail(errno=errno.E2BIG, writes_size=True),
-        Copy(),
-        # Of the known flags only those that need nothing else: SCHED_FLAG_RESET_ON_FORK.
-        UnknownBits(field="sched_flags", known={"SCHED_FLAG_RESET_ON_FORK": 1}),
-    ),
-    example={},  # SCHED_OTHER, nice 0: what the caller has already
-    effect=Nothing(),
-    source="kernel/sched/syscalls.c",
-)
 
 
 @pytest.fixture(name="real")

@@ -72,6 +72,7 @@ from harness.findings import ContractBrokenError, Mismatch
 from harness.identity import NOBODY, PEERS, identities
 from harness.interface import Interface
 from harness.interfaces import xyzzy
+from harness.interfaces.sched_setattr import CONTRACT as SCHED_SETATTR
 from harness.layout import Compiler, Field, Layout
 from harness.program import MAX_ERRNO
 from harness.report import repro
@@ -1141,40 +1142,8 @@ OPENAT2 = Contract(
     source="openat2(2), fs/open.c:SYSCALL_DEFINE4(openat2)",
 )
 
+
 #: sched_setattr(2), which writes its size back; of this process, and nothing changes.
-SCHED_SETATTR = Contract(
-    name="sched_setattr",
-    number="__NR_sched_setattr",
-    header="linux/sched/types.h",
-    struct="sched_attr",
-    declaration="""
-        struct sched_attr { __u32 size; __u32 sched_policy; __u64 sched_flags; __s32 sched_nice;
-                            __u32 sched_priority; __u64 sched_runtime; __u64 sched_deadline;
-                            __u64 sched_period; __u32 sched_util_min; __u32 sched_util_max; };
-    """,
-    size=SizeField(field="size", offset=0, width=4),
-    versions=(Version(name="VER0", size=48), Version(name="VER1", size=56)),
-    zero_means=48,
-    args=(Value(value=0), Pointer(), Flags(known={})),
-    checks=(
-        UnknownFlags(arg=2),
-        FetchSize(),
-        SizeBounds(
-            minimum=48,
-            maximum=PAGE,
-            too_small=errno.E2BIG,
-            too_big=errno.E2BIG,
-            writes_size=True,
-        ),
-        Tail(errno=errno.E2BIG, writes_size=True),
-        Copy(),
-        UnknownBits(field="sched_flags", known={"SCHED_FLAG_RESET_ON_FORK": 1}),
-    ),
-    example={},
-    source="sched_setattr(2), kernel/sched/syscalls.c:sched_copy_attr()",
-)
-
-
 def changed(contract: Contract, kind: type, **fields: Any) -> Contract:
     """The contract with one check changed."""
     checks = tuple(

@@ -33,24 +33,18 @@ from harness.channel import RefusedError
 from harness.contract import (
     PAGE,
     Contract,
-    Copy,
     FetchSize,
-    Flags,
     Nothing,
     Pointer,
     SizeArg,
-    SizeBounds,
     SizeField,
     SizeValue,
-    Tail,
-    UnknownBits,
     UnknownFlags,
-    Value,
-    Version,
 )
 from harness.findings import ContractBrokenError
 from harness.interface import Interface
 from harness.interfaces import xyzzy
+from harness.interfaces.sched_setattr import CONTRACT as SCHED_SETATTR
 from harness.layout import Compiler, Field, Layout
 from harness.program import AREA_BYTES, ARENA, Program, Result, ResultOf, at, encode_op
 from harness.stall import Hold, Late, Observed, Race, Stall
@@ -655,50 +649,6 @@ def test_a_change_that_cannot_be_made_is_no_stall(local: Target, here: ABI) -> N
     holds = [hold(program, call.index, page=PAGE, change=b"x")]
     assert run_stalled(local, here, program, holds)[1] == [False]
     assert local.caller(here).run(Program()) == []
-
-
-SCHED_SETATTR = Contract(
-    name="sched_setattr",
-    number="__NR_sched_setattr",
-    header="linux/sched/types.h",
-    struct="sched_attr",
-    declaration="""
-        struct sched_attr {
-            __u32 size;
-            __u32 sched_policy;
-            __u64 sched_flags;
-            __s32 sched_nice;
-            __u32 sched_priority;
-            __u64 sched_runtime;
-            __u64 sched_deadline;
-            __u64 sched_period;
-            __u32 sched_util_min;
-            __u32 sched_util_max;
-        };
-    """,
-    size=SizeField(field="size", offset=0, width=4),
-    versions=(Version(name="VER0", size=48), Version(name="VER1", size=56)),
-    zero_means=48,
-    args=(Value(value=0), Pointer(), Flags(known={})),
-    # kernel/sched/syscalls.c:sched_setattr(), then sched_copy_attr()
-    checks=(
-        UnknownFlags(arg=2),
-        FetchSize(),
-        SizeBounds(
-            minimum=48,
-            maximum=PAGE,
-            too_small=errno.E2BIG,
-            too_big=errno.E2BIG,
-            writes_size=True,
-        ),
-        Tail(errno=errno.E2BIG, writes_size=True),
-        Copy(),
-        UnknownBits(field="sched_flags", known={"SCHED_FLAG_RESET_ON_FORK": 1}),
-    ),
-    example={},  # SCHED_OTHER, nice 0: what the caller has already
-    effect=Nothing(),
-    source="kernel/sched/syscalls.c",
-)
 
 
 def test_sched_setattr_fetches_its_size_once(local: Target, here: ABI) -> None:
