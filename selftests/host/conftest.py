@@ -6,6 +6,7 @@ A test that takes ``here`` runs once for each ABI that this kernel executes.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import hosttarget
@@ -27,6 +28,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One run for each ABI that this machine can execute."""
     if "here" in metafunc.fixturenames:
         metafunc.parametrize("here", hosttarget.running(), ids=lambda abi: abi.name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """SIGINT as at a terminal: a script's background job is started with it ignored, and waits."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
