@@ -383,6 +383,29 @@ def by_hand(needs: Sequence[Need], host: Host) -> str:
     return f"{update}sudo apt-get {shlex.join((*INSTALL, *packages_of(needs)))}"
 
 
+def refresh_lists(
+    lacking: Sequence[Need], root: Sequence[str], host: Host, deadline: Deadline
+) -> bool:
+    """Run `apt-get update` where there are no lists, or some that may be too old to know a row.
+
+    A machine image often has lists of the day it was made, and a kernel's source
+    package may be younger.  What no list knows is asked for once: ensure()
+    remembers it.  Gives whether the lists are new.  Raises InfraError when there are none.
+    """
+    had = have_lists(host)
+    if had and all(can_have(need, host) for need in lacking):
+        return False
+    with ticking("apt-get update"):
+        try:
+            apt_get(root, ("update",), host, deadline)
+        except InfraError as exc:
+            if not had:
+                raise
+            say(f"going on with the lists that are there: {exc}")
+            return False
+    return True
+
+
 def install(lacking: Sequence[Need], host: Host) -> None:
     """Install the packages of these rows, or say how, in one line.
 
@@ -401,10 +424,7 @@ def install(lacking: Sequence[Need], host: Host) -> None:
             raise UserError(f"missing: {names}; install with: {by_hand(wish, host)}")
         return
     deadline = Deadline.after(APT_SECONDS, "apt-get")
-    fresh = not have_lists(host)
-    if fresh:
-        with ticking("apt-get update"):
-            apt_get(root, ("update",), host, deadline)
+    fresh = refresh_lists(lacking, root, host, deadline)
     if wish := [need for need in lacking if can_have(need, host)]:
         what = (*INSTALL, *packages_of(wish))
         say(f"packages are missing; running: {shlex.join((*root, 'apt-get', *what))}")

@@ -29,6 +29,7 @@ SOURCE = Need(
     why="the kernel",
     optional=True,
 )
+ASKED = "apt-cache show --no-all-versions linux-source-9.9"
 
 # Logs its arguments; "install" makes a program of each package's name.
 APT_GET = """\
@@ -185,7 +186,26 @@ def test_optional_package_that_apt_does_not_know_is_asked_for_once(machine: Mach
     machine.updated()
     for _ in range(2):
         packages.ensure([SOURCE], machine.host())
-    assert machine.log == ["apt-cache show --no-all-versions linux-source-9.9"]
+    assert machine.log == [ASKED, "apt-get update", ASKED]
+
+
+def test_package_younger_than_the_lists_is_found_by_an_update(machine: Machine) -> None:
+    machine.updated()
+    machine.program("apt-get", APT_GET.replace(": > {lists}/", ": > {lists}/new; : > {lists}/", 1))
+    machine.program("apt-cache", "[ -e {lists}/new ]")
+    packages.ensure([SOURCE], machine.host())
+    assert [line.split()[1] for line in machine.log] == ["update", "install"]
+
+
+def test_lists_that_cannot_be_updated_will_do(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine.updated()
+    offline = "case $* in *update*) echo E: no network; exit 100 ;; esac\n"
+    machine.program("apt-get", offline + APT_GET)
+    packages.ensure([SOURCE, FLEX], machine.host())
+    assert machine.log[-1] == "apt-get install -y --no-install-recommends flex"
+    assert "no network" in capfd.readouterr().err
 
 
 def test_optional_package_that_apt_knows_is_installed(machine: Machine) -> None:
