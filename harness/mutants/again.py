@@ -29,7 +29,7 @@ def rounds(mutant: Mutant, results: Iterable[TestResult]) -> list[bool]:
     return [not judge.missing(mutant, judge.cells(rows)[0]) for _, rows in sorted(by_round.items())]
 
 
-def main(setup: Setup, mutants: Sequence[Mutant], times: int, state: str) -> int:
+def main(setup: Setup, mutants: Sequence[Mutant], times: int) -> int:
     """Try each mutant's own property so many times on one guest; 0 when it never stayed green."""
     tasks = {
         Task(
@@ -44,7 +44,7 @@ def main(setup: Setup, mutants: Sequence[Mutant], times: int, state: str) -> int
     }
     worst = Verdict.PASS
     failed = 0
-    for task, ran in run.run_all(list(tasks), setup, state):
+    for task, ran in run.run_all(list(tasks), setup):
         mutant = tasks[task]
         found = rounds(mutant, ran.results)
         every = len(found) == times and all(found)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import click
 
 from harness.lab import Setup
-from harness.mutants import again, judge, matrix, run, trailers
+from harness.mutants import again, judge, matrix, run, state, trailers
 from harness.mutants.matrix import Page
 from harness.mutants.run import Ran, Task
-from harness.mutants.suites import Base, Suite, base_of, suite_of
+from harness.mutants.suites import SUITES, Base, Suite, base_of, suite_of
 from harness.mutants.trailers import Mutant
 from harness.report.results import PROPERTIES, TestResult
 from vm import cache as store
@@ -40,17 +40,17 @@ def main(
             raise UserError(f"--without {name}: no such property")
     mutants = trailers.load_all()
     chosen = trailers.choose(mutants, asked)
-    state = run.harness_state()
     if sample is not None:
-        chosen = sampled(chosen, sample, state)
+        tests = [name for one in SUITES.values() for name in one.tests]
+        chosen = sampled(chosen, sample, state.of(tests))
     if repeat > 1:
-        return again.main(setup, chosen, repeat, state)
+        return again.main(setup, chosen, repeat)
     # A mistake in any of them is told before the first is built.
     jobs = [(mutant, base_of(mutant), suite_of(mutant)) for mutant in chosen]
     baseline: list[TestResult] = []
     if sample is None:  # a sample is for a run that has just tested the sample itself
         bare = [_baseline(base, suite) for base, suite in dict.fromkeys(job[1:] for job in jobs)]
-        for task, ran in run.run_all(bare, setup, state):
+        for task, ran in run.run_all(bare, setup):
             wrong = _not_green(task, ran)
             if wrong is not Verdict.PASS:
                 return int(wrong.value)
@@ -66,7 +66,7 @@ def main(
         for mutant, base, suite in jobs
     }
     runs: list[tuple[Mutant, Sequence[TestResult]]] = []
-    for task, ran in run.run_all(list(tasks), setup, state):
+    for task, ran in run.run_all(list(tasks), setup):
         runs.append((tasks[task], ran.results))
         how = "from the cache" if ran.cached else f"{ran.seconds:.0f} s"
         judged_now = judge.judge(tasks[task], ran.results, without=left_out)
@@ -87,9 +87,12 @@ def main(
     return int(worst.value)
 
 
-def sampled(mutants: Sequence[Mutant], count: int, state: str) -> list[Mutant]:
-    """Some of the mutants, others with every change of the harness or of a patch."""
-    content = store.key(state, *(one.path.read_bytes() for one in mutants))
+def sampled(mutants: Sequence[Mutant], count: int, code: str) -> list[Mutant]:
+    """Some of the mutants, others with every change of the tests or of a patch.
+
+    ``code`` is the tests' state.
+    """
+    content = store.key(code, *(one.path.read_bytes() for one in mutants))
     ranked = sorted(mutants, key=lambda one: store.key(content, one.name))
     return sorted(ranked[:count], key=lambda one: one.name)
 

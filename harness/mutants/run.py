@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.lab import Lab, Setup
+from harness.mutants import state
 from harness.mutants.judge import MACHINE
 from harness.mutants.suites import Base, Suite
 from harness.report import results as records
 from harness.report.results import TestResult
-from vm import build, paths, proc
+from vm import build, proc
 from vm import cache as store
 from vm.deadline import Deadline
 from vm.errors import BuildError, HarnessError, InfraError, Verdict
@@ -34,20 +35,6 @@ SECONDS = 600.0
 POLL = 0.1
 #: How many runs are remembered, of which every edit of the harness makes new ones.
 KEEP = 500
-#: What decides the results beside the kernel: the harness, and how guests are run.
-DECIDES = (
-    "harness/**/*.py",
-    "harness/caller/*",
-    "selftests/target/*.py",
-    "selftests/vm/test_off.py",
-    "vm/guest/*",
-    "vm/accel.py",
-    "vm/console.py",
-    "vm/guest*.py",
-    "vm/qemu.toml",
-)
-#: What does not, though it matches: how a run is shown, asked for and judged.
-APART = ("harness/mutants/", "harness/report/", "harness/bench.py", "harness/cli.py", "_wire.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,20 +54,6 @@ def spoilt(results: Iterable[TestResult], *, expected: Verdict) -> bool:
     """
     bad = {*MACHINE, Verdict.BUILD} - {expected}
     return any(one.verdict in bad for one in results)
-
-
-def harness_state(root: Path | None = None) -> str:
-    """Identity of the harness: of every file that decides what its tests see."""
-    top = root or paths.VM.parent
-    files = {path for pattern in DECIDES for path in top.glob(pattern) if path.is_file()}
-    named = {path.relative_to(top).as_posix(): path for path in files}
-    return store.key(
-        *(
-            f"{name} {store.sha256_file(named[name])}"
-            for name in sorted(named)
-            if not any(part in name for part in APART) and "__pycache__" not in name
-        )
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,13 +76,12 @@ class Task:
             report=asked.report / "mutants" / self.name,
         )
 
-    def key(self, setup: Setup, state: str) -> str:
-        """The content key of its results.  ``state`` is harness_state()."""
+    def key(self, setup: Setup) -> str:
+        """The content key of its results."""
         return store.key(
             FORMAT,
             Lab(setup).order.key,
-            state,
-            self.base.contract.read_bytes() if self.base.contract else b"",
+            state.of(self.suite.tests, self.base.contract),
             *self.suite.tests,
             *self.options,
             *(one.name for one in setup.abis),
@@ -120,7 +92,7 @@ class Task:
 class Running:
     """One kernel's tests: found in the cache, or under way in a process of their own."""
 
-    def __init__(self, task: Task, asked: Setup, state: str) -> None:
+    def __init__(self, task: Task, asked: Setup) -> None:
         """Build the kernel and start its tests, unless their results are kept already.
 
         A kernel that does not build is a result, not an error.  Raises
@@ -129,7 +101,7 @@ class Running:
         self.task = task
         self._setup = task.setup(asked)
         self._started = time.monotonic()
-        self._kept = asked.cache / "mutants" / f"{task.name}-{task.key(self._setup, state)}"
+        self._kept = asked.cache / "mutants" / f"{task.name}-{task.key(self._setup)}"
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline = Deadline.after(SECONDS, "the tests' end")
         self._built: HarnessError | None = None
@@ -219,18 +191,19 @@ class Running:
             build.forget(Lab(self._setup).order)
 
 
-def run_all(tasks: Sequence[Task], asked: Setup, state: str) -> Iterator[tuple[Task, Ran]]:
+def run_all(tasks: Sequence[Task], asked: Setup) -> Iterator[tuple[Task, Ran]]:
     """Build one kernel after the other, and test each while the next is built.
 
-    Gives each as it ends.  As many are tested at once as there are CPUs.
+    Gives each as it ends.  As many are tested at once as there are CPUs, or as
+    jobs were asked for.
     """
-    most = len(os.sched_getaffinity(0))
+    most = asked.jobs or len(os.sched_getaffinity(0))
     running: list[Running] = []
     try:
         for task in tasks:
             while len(running) >= most:
                 yield from _ended(running)
-            running.append(Running(task, asked, state))
+            running.append(Running(task, asked))
             yield from _ended(running, wait=False)
         while running:
             yield from _ended(running)

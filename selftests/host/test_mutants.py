@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import cli
-from harness.mutants import again, command, edits, judge, matrix, run, suites, trailers
+from harness.mutants import again, command, edits, judge, matrix, run, state, suites, trailers
 from harness.mutants.judge import State
 from harness.mutants.trailers import Mutant
 from harness.report import results as records
@@ -395,32 +395,91 @@ def test_results_as_json(tmp_path: Path) -> None:
         records.load(tmp_path / "r.json")
 
 
-def test_the_state_of_the_harness(tmp_path: Path) -> None:
-    """An edit of what decides results changes it, one of how they are shown does not."""
-    names = ("harness/model.py", "harness/mutants/judge.py", "harness/caller/caller.c")
-    for name in (*names, "docs/contract.md"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("1")
-    before = run.harness_state(tmp_path)
-    for name in ("harness/mutants/judge.py", "docs/contract.md"):
-        (tmp_path / name).write_text("2")
-    assert run.harness_state(tmp_path) == before
-    for name in ("harness/model.py", "harness/caller/caller.c"):
-        (tmp_path / name).write_text("2")
-        after = run.harness_state(tmp_path)
-        assert after != before
-        before = after
+def checkout(top: Path) -> Path:
+    """A harness with two tests, one of which uses what the other does not."""
+    text = {
+        "harness/plugin.py": "from harness import interfaces, known\n",
+        "harness/interfaces/__init__.py": "",
+        "harness/interfaces/xyzzy.py": "from harness.contract import Contract\n",
+        "harness/interfaces/clone3.py": "from harness.contract import Contract\n",
+        "harness/known.py": "import harness.findings\n",
+        "harness/findings.py": "",
+        "harness/contract.py": "",
+        "harness/battery.py": "def item():\n    from harness import model, sweep\n",
+        "harness/model.py": "LIMIT = 1\n",
+        "harness/sweep.py": "",
+        "harness/stall.py": "",
+        "harness/mutants/judge.py": "",
+        "harness/caller/caller.c": "",
+        "tests/a.py": "import harness.battery as one\n",
+        "tests/b.py": "from harness import battery, stall\n",
+    }
+    for name, said in text.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(said)
+    return top
 
 
-def test_what_decides_is_there() -> None:
-    for pattern in run.DECIDES:
-        assert list(paths.VM.parent.glob(pattern)), pattern
+@pytest.mark.parametrize(
+    ("name", "more", "decides"),
+    [
+        ("harness/model.py", "LIMIT = 2\n", "a b"),  # imported in a function
+        ("harness/model.py", "# as it was\n", ""),
+        ("harness/sweep.py", '"""Now with a docstring."""\n', "a b"),
+        ("harness/caller/caller.c", "/* not looked at closely */\n", "a b"),
+        ("harness/interfaces/__init__.py", "LIMIT = 2\n", "a b"),
+        ("harness/interfaces/xyzzy.py", "LIMIT = 2\n", "a b"),
+        ("harness/contract.py", "LIMIT = 2\n", "a b"),
+        ("harness/stall.py", "LIMIT = 2\n", "b"),
+        ("tests/b.py", "LIMIT = 2\n", "b"),
+        ("harness/interfaces/clone3.py", "LIMIT = 2\n", ""),
+        ("harness/known.py", "LIMIT = 2\n", ""),
+        ("harness/findings.py", "LIMIT = 2\n", ""),  # what only known.py imports
+        ("harness/mutants/judge.py", "LIMIT = 2\n", ""),
+    ],
+)
+def test_what_the_tests_import_decides_their_results(
+    tmp_path: Path, name: str, more: str, decides: str
+) -> None:
+    tests = {"a": ["tests/a.py"], "b": ["tests"]}
+
+    def keys(top: Path) -> dict[str, str]:
+        return {suite: state.of(names, root=top) for suite, names in tests.items()}
+
+    before = keys(checkout(tmp_path / "before"))
+    after = checkout(tmp_path / "after")
+    with (after / name).open("a") as file:
+        file.write(more)
+    changed = [suite for suite, now in keys(after).items() if now != before[suite]]
+    assert changed == decides.split()
+
+
+def test_another_contract_decides(tmp_path: Path) -> None:
+    top = checkout(tmp_path)
+    own = top / "contract.py"
+    own.write_text("from harness import stall\n")
+    found = state.files(["tests/a.py"], own, root=top)
+    assert {"contract.py", "harness/stall.py", "harness/model.py"} <= set(found)
+    assert "harness/interfaces/xyzzy.py" not in found
+
+
+def test_what_decides_here() -> None:
+    """Of this checkout: the oracle and the callers do, and nothing that stands apart."""
+    found = set(state.files(suites.SUITES["target"].tests))
+    assert {"harness/model.py", "harness/battery_stall.py", "harness/report/ktap.py"} <= found
+    assert {"harness/caller/caller.c", "selftests/target/test_xyzzy.py", "vm/guest.py"} <= found
+    assert not {"harness/cli.py", "harness/bench.py", "harness/interfaces/clone3.py"} & found
+    top = paths.VM.parent
+    for name in (*state.ALWAYS, *state.APART, state.SAMPLE):
+        assert (top / name).exists(), name
+    for pattern in state.DATA:
+        assert list(top.glob(pattern)), pattern
 
 
 def test_a_sample_changes_with_the_content() -> None:
     found = trailers.load_all()
     samples = {
-        tuple(one.name for one in command.sampled(found, 2, str(state))) for state in range(20)
+        tuple(one.name for one in command.sampled(found, 2, str(code))) for code in range(20)
     }
     assert len(samples) > 3
     assert command.sampled(found, 2, "a") == command.sampled(found, 2, "a")
