@@ -240,9 +240,10 @@ def _tracepoints_show_the_call(interface: Interface, level: Level) -> None:
     try:
         for event in events:
             interface.target.write_file(f"{outside.TRACING}/{event}/enable", b"1")
+        own = len(_trace_of_another_call(interface))
         for way in _ways(interface):
             for case in (_accepted(interface, way), _refused(interface, way)):
-                _check_trace(interface, found, case, way, name)
+                _check_trace(interface, found, case, way, name, own=own)
     finally:
         for event in events:
             interface.target.write_file(f"{outside.TRACING}/{event}/enable", b"0")
@@ -269,10 +270,21 @@ def _check_fields(
             found.add("the struct's type", allowed=f"{interface.contract.tag} *", seen=one)
 
 
-def _check_trace(interface: Interface, found: _Findings, case: Case, way: Way, name: str) -> None:
-    """One call by one way, and what the trace has of it."""
+def _trace_of_another_call(interface: Interface) -> list[outside.Traced]:
+    """What a child of the caller's that makes some other call leaves in the trace.
+
+    It prepares itself with prctl(2), whose commands are interfaces too.
+    """
+    interface.caller.watched(outside.encode(interface.number("getppid"), [0] * 6))
+    return outside.traced(_read(interface, "trace_pipe") or "")
+
+
+def _check_trace(
+    interface: Interface, found: _Findings, case: Case, way: Way, name: str, *, own: int
+) -> None:
+    """One call by one way, and what the trace has of it, behind the child's own calls."""
     seen = _watched(interface, case, way)
-    trace = outside.traced(_read(interface, "trace_pipe") or "")
+    trace = outside.traced(_read(interface, "trace_pipe") or "")[own:]
     if isinstance(interface.contract.effect, Child):
         # What is made returns from the call as well, with 0, whenever it is its turn.
         trace = [one for one in trace if one.ret != 0]
