@@ -74,6 +74,8 @@ class Way:
     table: str  #: the ABI whose <asm/unistd.h> numbers the calls
     register: int  #: bits of a register that reach the kernel's handler
     why: str
+    queued: bool = False  #: by an entry of an io_uring's submission queue
+    worker: bool = False  #: and then by a thread of the kernel's, whatever it is
 
 
 #: By ABI; its own way first.
@@ -116,6 +118,36 @@ WAYS: Mapping[str, tuple[Way, ...]] = {
         ),
     ),
 }
+
+#: The same of a call that is queued.  Its arguments are members of struct io_uring_sqe, as
+#: wide as they are there in every ABI, and its number is an opcode.
+QUEUED_WAYS: Mapping[str, tuple[Way, ...]] = {
+    one.name: (
+        Way(
+            name="queue",
+            int80=False,
+            table=one.name,
+            register=64,
+            why="io_uring_enter(): done where it is submitted, if nothing blocks",
+            queued=True,
+        ),
+        Way(
+            name="worker",
+            int80=False,
+            table=one.name,
+            register=64,
+            why="IOSQE_ASYNC: what was prepared is done by a thread of io_uring's",
+            queued=True,
+            worker=True,
+        ),
+    )
+    for one in ABIS
+}
+
+
+def ways(name: str, *, queued: bool = False) -> tuple[Way, ...]:
+    """An ABI's ways into the kernel, of a call that is queued or of a system call."""
+    return (QUEUED_WAYS if queued else WAYS)[name]
 
 
 def abi(name: str) -> ABI:

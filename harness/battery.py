@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness import case as cases
-from harness.abi import ABI, ABIS, WAYS
+from harness.abi import ABI, ABIS, ways
 from harness.case import Case, Protection
 from harness.contract import (
     DATA_AT,
@@ -117,13 +117,22 @@ def _no_write_back(contract: Contract, abi: ABI) -> str | None:
 
 
 def _no_upper_half(contract: Contract, abi: ABI) -> str | None:
+    if contract.queued:
+        return "a queued call's arguments are no registers"
     if abi.register == 32:
         return "a 32-bit program has no upper halves to set"
     return None
 
 
 def _no_other_way(contract: Contract, abi: ABI) -> str | None:
-    return None if len(WAYS[abi.name]) > 1 else "this ABI has one way into the kernel"
+    several = len(ways(abi.name, queued=contract.queued)) > 1
+    return None if several else "this ABI has one way into the kernel"
+
+
+def _no_32_bit_entry(contract: Contract, abi: ABI) -> str | None:
+    if not any(way.int80 for way in ways(abi.name, queued=contract.queued)[1:]):
+        return "it has no other way by the 32-bit entry"
+    return None
 
 
 def _fixed(contract: Contract, abi: ABI) -> str | None:
@@ -372,9 +381,9 @@ def _nonzero_byte_before_the_hole(interface: Interface, level: Level) -> None:
 @_item("P8")
 def _pointers(interface: Interface, level: Level) -> None:
     """NULL, the kernel's half, no address at all, the last bytes of the address space."""
-    top = (1 << interface.abi.register) - 1
+    top = (1 << interface.register) - 1
     wrong = [0, 1, PAGE - 1, top, top & ~7, top & ~(PAGE - 1)]
-    if interface.abi.register == 64:
+    if interface.register == 64:
         wrong += [1 << 47, 1 << 56, 1 << 62, 1 << 63, 0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000]
     usize = interface.ksize
     memory = cases.with_usize(interface.contract, bytes(interface.contract.field_end), usize)
@@ -411,9 +420,9 @@ def _past_the_end_of_a_file(interface: Interface, level: Level) -> None:
     program.write(SCRATCH, DATA_AT, interface.contract.data)
     program.write(ARENA, start, present)
     moved = dataclasses.replace(case, hole=len(present), shift=0)
-    call = program.syscall(
-        interface.number(interface.contract.number),
-        *[
+    call = interface.enter(
+        program,
+        [
             at(ARENA, start) if index == interface.contract.pointer else value
             for index, value in enumerate(cases.registers(interface.contract, moved))
         ],
@@ -472,7 +481,7 @@ def _every_flag_bit(interface: Interface, level: Level) -> None:
             *(
                 dataclasses.replace(interface.case(), flags=((arg, base | 1 << bit),))
                 for base in sorted({0, *flags.known.values()})
-                for bit in range(min(flags.width, interface.abi.register))
+                for bit in range(min(flags.width, interface.register))
                 if not flags.mask >> bit & 1
             )
         )
@@ -623,7 +632,10 @@ def _rules(interface: Interface) -> list[Sweep]:
 
 @_item("P12", unless=_no_other_way)
 def _other_ways_into_the_kernel(interface: Interface, level: Level) -> None:
-    """`int 0x80`, and the x32 bit, from this program: the same contract."""
+    """`int 0x80`, and the x32 bit, from this program: the same contract.
+
+    Of a queued call, by io_uring's own thread.
+    """
     for way in interface.other_ways:
         interface.check_all(
             *(
@@ -635,7 +647,7 @@ def _other_ways_into_the_kernel(interface: Interface, level: Level) -> None:
         interface.verify(*(dataclasses.replace(rule, way=way) for rule in _rules(interface)))
 
 
-@_item("P12", unless=lambda c, a: _no_other_way(c, a) or _no_flags(c, a))
+@_item("P12", unless=lambda c, a: _no_32_bit_entry(c, a) or _no_flags(c, a))
 def _upper_halves_at_the_32_bit_entry(interface: Interface, level: Level) -> None:
     """Through `int 0x80` a register's upper half is cut off, whatever is in it."""
     way = next((way for way in interface.other_ways if way.int80), None)
@@ -953,9 +965,7 @@ def _with_descriptor(interface: Interface, case: Case, calls: list[tuple[str, in
     program.reset()
     program.write(SCRATCH, DATA_AT, interface.contract.data)
     program.write(ARENA, case.offset, case.memory)
-    fd = program.syscall(
-        interface.number(interface.contract.number), *cases.registers(interface.contract, case)
-    )
+    fd = interface.enter(program, cases.registers(interface.contract, case))
     made = [program.syscall(interface.number(name), fd, value) for name, value in calls]
     program.syscall(interface.number("close"), fd)
     results = interface.caller.run(program)

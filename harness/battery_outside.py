@@ -200,7 +200,13 @@ def _a_tracer_sees_the_call(interface: Interface, level: Level) -> None:
     found.done()
 
 
+def _queued(contract: Contract, abi: ABI) -> str | None:
+    return "what is seen of it is io_uring_enter(2)" if contract.queued else None
+
+
 def _one_of_many(contract: Contract, abi: ABI) -> str | None:
+    if contract.queued:
+        return _queued(contract, abi)
     if isinstance(contract.size, SizeIoctl):
         return "its tracepoints are those of ioctl(2)"
     return None
@@ -308,8 +314,9 @@ BATTERY += [
         prop="P22",
         name="a-filter-sees-arch-and-number",
         run=_a_filter_sees_arch_and_number,
+        unless=_queued,
     ),
-    Item(prop="P22", name="a-tracer-sees-the-call", run=_a_tracer_sees_the_call),
+    Item(prop="P22", name="a-tracer-sees-the-call", run=_a_tracer_sees_the_call, unless=_queued),
     Item(
         prop="P22",
         name="tracepoints-show-the-call",

@@ -63,7 +63,7 @@ def _verify(interface: Interface, stalls: Iterable[Stall]) -> None:
 
     Or say that this kernel does not let us.
     """
-    contract, layout, register = interface.contract, interface.layout, interface.abi.register
+    contract, layout, register = interface.contract, interface.layout, interface.register
     met = (one for one in stalls if stall.meets(contract, layout, one, register=register))
     try:
         stall.verify(interface, met)

@@ -487,7 +487,7 @@ class Contract:
     """What one interface promises.  Nonsense is refused when it is made."""
 
     name: str  #: the system call, without sys_, or the operation of one
-    number: str  #: the macro with its number, in <asm/unistd.h>
+    number: str  #: the macro with its number, in <asm/unistd.h>; queued, the opcode
     header: str  #: UAPI header that declares the struct
     includes: tuple[str, ...] = ()  #: further ones, for the names of known bits
     struct: str  #: its tag; a union is `union TAG`
@@ -512,6 +512,10 @@ class Contract:
     after: tuple[Step, ...] = ()  #: made behind an accepted call: they undo it
     since: tuple[int, int] = (0, 0)  #: the first Linux that has it
     needs: Needs = Needs()
+    #: The call is an entry of an io_uring's submission queue, and its outcome is what the
+    #: completion says.  ``number`` is the operation, ``args`` are members of struct
+    #: io_uring_sqe: fd, off, addr, len, the operation's flags, file_index.
+    queued: bool = False
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -628,6 +632,11 @@ class Contract:
         if not check.capability.startswith("CAP_"):
             found.append(f"{check.capability!r} is no capability of linux/capability.h")
         return found
+
+    @property
+    def number_header(self) -> str:
+        """The header with ``number``."""
+        return "linux/io_uring.h" if self.queued else "asm/unistd.h"
 
     @property
     def tag(self) -> str:

@@ -660,7 +660,7 @@ def space_of(interface: Interface) -> Space:
     return Space(
         contract=interface.contract,
         layout=interface.layout,
-        register=interface.abi.register,
+        register=interface.register,
         size_bits=interface.size_bits,
         ways=tuple(interface.other_ways),
     )

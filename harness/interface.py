@@ -18,7 +18,7 @@ from types import MappingProxyType
 from harness import case as cases
 from harness import layout as layouts
 from harness import model, sweep
-from harness.abi import ABI, ABIS, WAYS, Way, abi
+from harness.abi import ABI, ABIS, Way, abi, ways
 from harness.case import Case, Protection
 from harness.contract import (
     DATA_AT,
@@ -38,7 +38,17 @@ from harness.contract import (
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.identity import Identity, Peer
 from harness.layout import Compiler, Layout
-from harness.program import AREA_BYTES, ARENA, SCRATCH, Entry, Program, Result, ResultOf, at
+from harness.program import (
+    AREA_BYTES,
+    ARENA,
+    SCRATCH,
+    Argument,
+    Program,
+    Result,
+    ResultOf,
+    at,
+    entry_of,
+)
 from harness.sweep import Kind, Sweep, SweepResult
 from harness.target import Caller, Target
 from vm.errors import BuildError
@@ -146,7 +156,7 @@ class Interface:
     @property
     def ways(self) -> tuple[Way, ...]:
         """The ways into the kernel that a program of this ABI has, its own first."""
-        return WAYS[self.abi.name]
+        return ways(self.abi.name, queued=self.asked.queued)
 
     @property
     def other_ways(self) -> list[Way]:
@@ -321,13 +331,19 @@ class Interface:
     def number(self, name: str, way: Way | None = None) -> int:
         """A system call's number by this way into the kernel; x32's has bit 30 set."""
         table = abi(way.table) if way else self.abi
+        own = name == self.asked.number
         found = layouts.constants(
             self.compiler,
             table,
-            includes=("asm/unistd.h",),
-            expressions={"value": name if name.startswith("__NR_") else f"__NR_{name}"},
+            includes=(self.asked.number_header if own else "asm/unistd.h",),
+            expressions={"value": name if own or name.startswith("__NR_") else f"__NR_{name}"},
         )
         return found["value"]
+
+    @property
+    def register(self) -> int:
+        """Bits of an argument that reach the call by the ABI's own way."""
+        return self.ways[0].register if self.asked.queued else self.abi.register
 
     # The struct.
 
@@ -357,7 +373,7 @@ class Interface:
         """What the contract allows."""
         # An x32 program's ioctl() is the compat one: a pointer's upper half is cut off.
         ioctl = self.contract.number == "__NR_ioctl" and self.abi.name == "mx32"
-        register = 32 if ioctl else self.abi.register
+        register = 32 if ioctl else self.register
         return cases.predict(self.contract, self.layout, case, register=register)
 
     def _enter(self, program: Program, several: Sequence[Case]) -> dict[Peer, ResultOf]:
@@ -416,11 +432,9 @@ class Interface:
         ``look`` bytes of the struct are read back afterwards.  Without
         ``effect`` what was accepted is undone, and not looked at: that may block.
         """
-        number = self.number(self.contract.number, case.way)
-        entry = Entry.INT80 if case.way and case.way.int80 else Entry.NATIVE
         for step in self.contract.before:
             program.syscall(self.number(step.call), *sweep.step_args(step))
-        call = program.syscall(number, *cases.registers(self.contract, case), entry=entry)
+        call = self.enter(program, cases.registers(self.contract, case), way=case.way)
         got = shown = None
         if effect and isinstance(self.contract.effect, ReadBack):
             length = self.ksize + sweep.BUFFER_SPARE
@@ -438,6 +452,13 @@ class Interface:
         if look and case.protection is not Protection.NONE:
             after = program.read(ARENA, case.offset, look)
         return _Placed(case=case, call=call, got=got, shown=shown, after=after)
+
+    def enter(
+        self, program: Program, registers: Sequence[Argument], *, way: Way | None = None
+    ) -> ResultOf:
+        """Add the interface's call with these arguments to a program, by this way."""
+        number = self.number(self.contract.number, way)
+        return program.syscall(number, *registers, entry=entry_of(way, queued=self.contract.queued))
 
     def _place_undo(self, program: Program, step: Step, call: ResultOf) -> None:
         """Add a step behind the call, which is skipped when the call failed."""
@@ -558,7 +579,7 @@ class Interface:
         if held is not None and "effect" in wrong:
             text += f", the kernel holds {held.hex()}"
         cause = f"{model.ending(allowed.errno)} → {seen.ending}"
-        words = cases.describe(self.contract, self.layout, case, register=self.abi.register)
+        words = cases.describe(self.contract, self.layout, case, register=self.register)
         return [
             Mismatch(
                 first=words,
@@ -651,7 +672,7 @@ class Interface:
 
     def mismatches(self, rule: Sweep) -> list[Mismatch]:
         """Where the kernel did what the contract does not allow."""
-        register = rule.way.register if rule.way else self.abi.register
+        register = rule.way.register if rule.way else self.register
         return sweep.compare(rule, self.contract, self.layout, self.sweep(rule), register=register)
 
     def thinned(self, rule: Sweep) -> list[Sweep]:
@@ -732,6 +753,6 @@ class Interface:
             case SizeFixed():
                 return 0
             case SizeArg(width=width):
-                return min(width, self.abi.register)
+                return min(width, self.register)
             case _:
                 return 14

@@ -180,7 +180,8 @@ class Lab:
         if asked.headers is None:
             return
         for one in asked.abis:
-            if layouts.undefined(self.compiler, one, includes=(ASM,), names=(contract.number,)):
+            wanted, where = (contract.number,), (contract.number_header,)
+            if layouts.undefined(self.compiler, one, includes=where, names=wanted):
                 raise UserError(
                     f"--headers {asked.headers}: no {contract.number} for {one.name}: "
                     f"these are not the headers of a kernel that has {contract.name}",

@@ -17,6 +17,7 @@ import enum
 from collections.abc import Sequence
 
 from harness import wire
+from harness.abi import Way
 from harness.wire import lib
 from vm.errors import InfraError
 
@@ -44,6 +45,17 @@ class Entry(enum.IntEnum):
 
     NATIVE = lib.WIRE_ENTRY_NATIVE
     INT80 = lib.WIRE_ENTRY_INT80
+    QUEUE = lib.WIRE_ENTRY_QUEUE
+    WORKER = lib.WIRE_ENTRY_WORKER
+
+
+def entry_of(way: Way | None, *, queued: bool = False) -> Entry:
+    """How a call by this way enters; without one, by the ABI's own, ``queued`` or not."""
+    if way is None:
+        return Entry.QUEUE if queued else Entry.NATIVE
+    if way.queued:
+        return Entry.WORKER if way.worker else Entry.QUEUE
+    return Entry.INT80 if way.int80 else Entry.NATIVE
 
 
 @dataclasses.dataclass(frozen=True)

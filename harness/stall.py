@@ -67,7 +67,7 @@ from harness.case import PAGE, Case
 from harness.contract import DATA_AT, Contract, Copy, FetchSize, ReadBack, SizeField
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.layout import Layout
-from harness.program import ARENA, SCRATCH, Entry, Program, Result, ResultOf, encode_op
+from harness.program import ARENA, SCRATCH, Program, Result, ResultOf, encode_op, entry_of
 from harness.sweep import Row, Seen
 from harness.wire import lib
 from vm.errors import InfraError, UserError
@@ -467,7 +467,7 @@ def observe(interface: Interface, stalls: Iterable[Stall]) -> Iterator[tuple[Sta
 
 def verify(interface: Interface, stalls: Iterable[Stall]) -> None:
     """Make stalls; ContractBrokenError where no single snapshot explains the outcome."""
-    register = interface.abi.register
+    register = interface.register
     found = Causes()
     for stall, seen in observe(interface, stalls):
         mismatch = judge(interface.contract, interface.layout, stall, seen, register=register)
@@ -528,7 +528,7 @@ def encode_race(
         kind=lib.WIRE_OP_SYSCALL,
         nr=number,
         args=cases.registers(contract, race.case),
-        entry=Entry.INT80 if race.case.way and race.case.way.int80 else Entry.NATIVE,
+        entry=entry_of(race.case.way, queued=contract.queued),
     )
     where = contract.size
     undo = isinstance(where, SizeField) and where.width == 4 and not race.over(contract)
@@ -636,7 +636,7 @@ def verify_races(interface: Interface, *races: Race) -> None:
     for race in races:
         rows = run_race(interface, race)
         for mismatch in judge_race(
-            interface.contract, interface.layout, race, rows, register=interface.abi.register
+            interface.contract, interface.layout, race, rows, register=interface.register
         ):
             found.add(mismatch)
     _raise(interface, found)

@@ -35,7 +35,7 @@ from harness.contract import (
 )
 from harness.findings import Causes, Mismatch
 from harness.layout import Layout
-from harness.program import SCRATCH, U64, Address, Argument, Entry, ResultOf, encode_op
+from harness.program import SCRATCH, U64, Address, Argument, ResultOf, encode_op, entry_of
 from harness.wire import lib
 from vm.errors import InfraError, UserError
 
@@ -304,7 +304,7 @@ def encode(
         kind=lib.WIRE_OP_SYSCALL,
         nr=number,
         args=cases.registers(contract, start),
-        entry=Entry.INT80 if sweep.way and sweep.way.int80 else Entry.NATIVE,
+        entry=entry_of(sweep.way, queued=contract.queued),
     )
     dims = [
         wire.pack(

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
@@ -328,14 +329,131 @@ static bool inside(const struct wire_op *op, uint64_t length)
 	       length <= WIRE_ARENA && op->arg[0] <= WIRE_ARENA - length;
 }
 
+/*
+ * Queued calls: an entry of an io_uring's submission queue, whose outcome is its
+ * completion.  One at a time, so that the queue has one entry.
+ */
+static struct {
+	int fd;				/* of the ring, or -1 */
+	unsigned char *rings;		/* both queues' heads and tails */
+	size_t length;
+	struct io_uring_sqe *sqe;
+	uint32_t *submitted;		/* the submission queue's tail */
+	uint32_t *head, *tail;		/* the completion queue's */
+	struct io_uring_cqe *cqes;
+	uint32_t mask;
+} queue = { .fd = -1 };
+
+/* A queue is no descriptor that a test could meet as the lowest free one. */
+#define QUEUE_FD 500
+
+static void close_queue(void)
+{
+	if (queue.rings)
+		munmap(queue.rings, queue.length);
+	if (queue.sqe)
+		munmap(queue.sqe, PAGE);
+	close(queue.fd);
+	queue.rings = NULL;
+	queue.sqe = NULL;
+	queue.fd = -1;
+}
+
+static void *map_of_queue(size_t length, off_t offset)
+{
+	void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+			    queue.fd, offset);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+/* Zero, or the errno. */
+static int open_queue(void)
+{
+	struct io_uring_params p = { 0 };
+	size_t sq, cq;
+	int fd, error;
+
+	fd = syscall(__NR_io_uring_setup, 1, &p);
+	if (fd < 0)
+		return errno;
+	queue.fd = fcntl(fd, F_DUPFD_CLOEXEC, QUEUE_FD);
+	error = errno;
+	close(fd);
+	if (queue.fd < 0)
+		return error;
+	sq = p.sq_off.array + p.sq_entries * sizeof(uint32_t);
+	cq = p.cq_off.cqes + p.cq_entries * sizeof(*queue.cqes);
+	queue.length = sq > cq ? sq : cq;
+	errno = EOPNOTSUPP;
+	if (p.features & IORING_FEAT_SINGLE_MMAP)
+		queue.rings = map_of_queue(queue.length, IORING_OFF_SQ_RING);
+	if (queue.rings)
+		queue.sqe = map_of_queue(PAGE, IORING_OFF_SQES);
+	if (!queue.sqe) {
+		error = errno;
+		close_queue();
+		return error;
+	}
+	queue.submitted = (uint32_t *)(queue.rings + p.sq_off.tail);
+	queue.head = (uint32_t *)(queue.rings + p.cq_off.head);
+	queue.tail = (uint32_t *)(queue.rings + p.cq_off.tail);
+	queue.mask = *(uint32_t *)(queue.rings + p.cq_off.ring_mask);
+	queue.cqes = (struct io_uring_cqe *)(queue.rings + p.cq_off.cqes);
+	*(uint32_t *)(queue.rings + p.sq_off.array) = 0;
+	return 0;
+}
+
+static int64_t enter_queue(const struct wire_op *op, const uint64_t *args)
+{
+	int before = alarms;
+	uint32_t left = 1;
+	int64_t ret;
+	int error;
+
+	if (queue.fd < 0) {
+		error = open_queue();
+		if (error)
+			return -error;
+	}
+	*queue.sqe = (struct io_uring_sqe){
+		.opcode = op->nr,
+		.flags = op->entry == WIRE_ENTRY_WORKER ? IOSQE_ASYNC : 0,
+		.fd = args[0],
+		.off = args[1],
+		.addr = args[2],
+		.len = args[3],
+		.rw_flags = args[4],
+		.splice_fd_in = args[5],	/* file_index */
+	};
+	__atomic_store_n(queue.submitted, *queue.submitted + 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(queue.tail, __ATOMIC_ACQUIRE) == *queue.head) {
+		ret = syscall(__NR_io_uring_enter, queue.fd, left, 1, IORING_ENTER_GETEVENTS,
+			      NULL, 0);
+		if (ret > 0)
+			left = 0;
+		if (ret < 0 && (errno != EINTR || alarms != before)) {
+			error = errno;
+			/* Whatever is still on its way ends with its ring. */
+			close_queue();
+			return -error;
+		}
+	}
+	ret = queue.cqes[*queue.head & queue.mask].res;
+	__atomic_store_n(queue.head, *queue.head + 1, __ATOMIC_RELEASE);
+	return ret;
+}
+
 static inline int64_t enter(const struct wire_op *op, const uint64_t *args)
 {
 	int64_t ret;
 
-	if (op->entry == WIRE_ENTRY_INT80)
+	if (op->entry == WIRE_ENTRY_NATIVE)
+		ret = raw_native(op->nr, args);
+	else if (op->entry == WIRE_ENTRY_INT80)
 		ret = raw_int80(op->nr, args);
 	else
-		ret = raw_native(op->nr, args);
+		ret = enter_queue(op, args);
 	/* A call that makes a process returns twice: the child has nothing to do here. */
 	if (!ret && !*own)
 		_exit(0);
@@ -351,8 +469,10 @@ static uint32_t check_op(const struct wire_op *op, uint32_t index, uint32_t data
 		return WIRE_E_RANGE;
 	switch (op->kind) {
 	case WIRE_OP_SYSCALL:
-		if (op->entry > WIRE_ENTRY_INT80)
+		if (op->entry > WIRE_ENTRY_WORKER)
 			return WIRE_E_SHAPE;
+		if (op->entry >= WIRE_ENTRY_QUEUE && op->nr > UINT8_MAX)
+			return WIRE_E_RANGE;
 		for (i = 0; i < 6; i++) {
 			if (op->arg_kind[i] > WIRE_A_RESULT)
 				return WIRE_E_SHAPE;

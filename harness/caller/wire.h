@@ -142,6 +142,14 @@ struct wire_gone {
 /* How a WIRE_OP_SYSCALL enters the kernel. */
 #define WIRE_ENTRY_NATIVE 0	/* syscall as m64 and mx32, int 0x80 as m32 */
 #define WIRE_ENTRY_INT80 1	/* int 0x80, from a 64-bit program too */
+/*
+ * By an entry of an io_uring's submission queue, and its result is the completion's.
+ * nr is the opcode, 255 at most; arg[] are members of struct io_uring_sqe in their
+ * order: fd, off, addr, len, the operation's flags, file_index.  The ring is made when
+ * it is first used: an errno of that is the call's result.
+ */
+#define WIRE_ENTRY_QUEUE 2
+#define WIRE_ENTRY_WORKER 3	/* the same, done by a kernel thread: IOSQE_ASYNC */
 
 struct wire_op {
 	uint32_t kind;		/* WIRE_OP_* */

@@ -33,7 +33,7 @@ import jinja2
 
 from harness import case as cases
 from harness import model
-from harness.abi import WAYS
+from harness.abi import ways
 from harness.case import PAGE, Case, Protection
 from harness.contract import (
     DATA_AT,
@@ -91,6 +91,8 @@ WRONG_ABI = {
 #: Where the arguments go: by gcc's constraint, or a register's name where it has none.
 NATIVE_REGISTERS = ("D", "S", "d", "r10", "r8", "r9")
 INT80_REGISTERS = ("b", "c", "d", "S", "D", "r12")  # r12 is exchanged with rbp
+#: Of struct io_uring_sqe, in the order of a queued call's arguments; the last is file_index.
+QUEUE_MEMBERS = ("fd", "off", "addr", "len", "rw_flags", "splice_fd_in")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,8 @@ class Entry:
 
     name: str
     int80: bool
+    queued: bool  #: by an io_uring; and then ``flags`` are the entry's
+    flags: str
     exchanges: bool  #: the sixth argument goes to rbp
     head: tuple[str, ...]  #: the function's name and parameters
     inputs: str  #: gcc's operands
@@ -347,7 +351,8 @@ class Call:
     @property
     def other_way(self) -> bool:
         """Not by this ABI's own way into the kernel."""
-        return self.case.way not in (None, WAYS[self.interface.abi.name][0])
+        own = ways(self.interface.abi.name, queued=self.contract.queued)[0]
+        return self.case.way not in (None, own)
 
     @property
     def int80(self) -> bool:
@@ -372,13 +377,13 @@ class Call:
         """Whether registers have to be set by hand.
 
         libc's syscall() takes long arguments: that leaves out the 32-bit entry,
-        and the upper halves on x32, where a long has 32 bits.
+        and the upper halves on x32, where a long has 32 bits; and a queue's entry.
         """
         wide = any(
             value is not None and value >> 32 and not (isinstance(arg, Value) and _is_int(value))
             for arg, value in zip(self.contract.args, self.values, strict=True)
         )
-        return self.int80 or (self.interface.abi.name == "mx32" and wide)
+        return self.int80 or self.contract.queued or (self.interface.abi.name == "mx32" and wide)
 
     def literal(self, arg: Argument, value: int) -> str:
         """A register's value as C."""
@@ -421,6 +426,8 @@ class Call:
         if not self.raw:
             return None
         count = len(self.contract.args)
+        if self.contract.queued:
+            return self.queue_entry(count)
         registers = (INT80_REGISTERS if self.int80 else NATIVE_REGISTERS)[:count]
         name = "int80" if self.int80 else "syscall64"
         parameters = ["uint64_t nr", *(f"uint64_t arg{index}" for index in range(count))]
@@ -430,6 +437,8 @@ class Call:
         return Entry(
             name=name,
             int80=self.int80,
+            queued=False,
+            flags="",
             exchanges=self.int80 and count == MOST_ARGS,
             head=_wrapped(f"static int64_t {name}(", parameters, ")"),
             inputs=", ".join(inputs),
@@ -439,6 +448,22 @@ class Call:
             else '"rcx", "r11", "memory"',
         )
 
+    def queue_entry(self, count: int) -> Entry:
+        """The function that submits an entry, and waits for its completion."""
+        way = self.case.way
+        parameters = ["uint64_t nr", *(f"uint64_t arg{index}" for index in range(count))]
+        return Entry(
+            name="queued",
+            int80=False,
+            queued=True,
+            flags="IOSQE_ASYNC" if way is not None and way.worker else "0",
+            exchanges=False,
+            head=_wrapped("static int64_t queued(", parameters, ")"),
+            inputs="",
+            named=tuple(zip(QUEUE_MEMBERS[:count], range(count), strict=True)),
+            clobbers="",
+        )
+
     def number(self) -> tuple[str | None, str, str, str]:
         """The macro that may be there already, the name, the value, a comment."""
         value = self.interface.number(self.contract.number, self.case.way)
@@ -446,6 +471,9 @@ class Call:
         bit = 1 << 30
         text = f"(__X32_SYSCALL_BIT + {value & ~bit})" if value & bit else str(value)
         own = self.contract.number
+        if self.contract.queued:
+            name = re.sub(r"\W", "_", f"NR_{self.contract.name}").upper()
+            return None, name, str(value), f"{own}, an operation of io_uring's"
         if not self.other_way and re.fullmatch(r"[A-Za-z_]\w*", own):
             return own, own, text, ""
         name = re.sub(r"\W", "_", f"NR_{self.contract.name}").upper()

@@ -81,6 +81,8 @@ NOWHERE = b"/nonexistent/"
 #: sched_yield() in x86-64's table, by which x32 programs can call, too, and
 #: getuid() in i386's: they have no arguments and always succeed.
 HARMLESS = 24
+#: An opcode of io_uring's is a byte.
+MOST_OPCODE = 255
 #: A number that no table has.
 NO_SUCH_CALL = 2047
 #: The request at a batch's end, by whose answer all others have come.
@@ -216,7 +218,11 @@ class CallerRules:
         if data_offset + length > data_length:
             return RANGE
         if kind == OP_SYSCALL:
-            return SHAPE if entry > 1 else _check_args(args, kinds, index)
+            if entry > lib.WIRE_ENTRY_WORKER:
+                return SHAPE
+            if entry >= lib.WIRE_ENTRY_QUEUE and op[2] > MOST_OPCODE:
+                return RANGE
+            return _check_args(args, kinds, index)
         if kind in (OP_PEER, OP_BECOME):
             return SHAPE if any(kinds) else 0
         if kind == OP_STORE:
@@ -235,6 +241,8 @@ class CallerRules:
     def _harmless(self, op: tuple[int, ...]) -> None:
         if op[0] == OP_SYSCALL and op[2] not in (NO_SUCH_CALL, HARMLESS):
             raise UnsafeError
+        if op[0] == OP_SYSCALL and op[1] >= lib.WIRE_ENTRY_QUEUE:
+            raise UnsafeError  # valid: of io_uring's operations none is harmless with any argument
         if op[0] in (OP_PEER, OP_BECOME):
             raise UnsafeError  # valid: a child for each
 

@@ -523,6 +523,56 @@ def test_int_0x80_calls_i386_s_table(local: Target, here: ABI) -> None:
     assert results[other.index].ret == results[own.index].ret
 
 
+#: Of io_uring's operations, numbers as include/uapi/linux/io_uring.h has had them since v5.6.
+IORING_OP_OPENAT, IORING_OP_READ, IORING_OP_NONE = 18, 22, 255
+AT_FDCWD = U64 - 99
+
+
+@pytest.mark.parametrize("entry", [Entry.QUEUE, Entry.WORKER])
+def test_a_queued_call_and_its_completion(local: Target, here: ABI, entry: Entry) -> None:
+    """Each argument lands in its member of the entry; what comes back is the completion's."""
+    number = hosttarget.numbers(here)
+    program = Program()
+    program.reset()
+    program.write(ARENA, 0, b"/dev/zero\0")
+    program.fill(ARENA, 64, 16, 0xFF)
+    free = program.syscall(number["dup"], 0)
+    program.syscall(number["close"], free)
+    none = program.syscall(IORING_OP_NONE, entry=entry)
+    gone = program.syscall(IORING_OP_OPENAT, AT_FDCWD, 0, at(ARENA, 1), 0, os.O_RDWR, entry=entry)
+    file = program.syscall(IORING_OP_OPENAT, AT_FDCWD, 0, at(ARENA), 0, os.O_RDWR, entry=entry)
+    got = program.syscall(IORING_OP_READ, file, 1 << 40, at(ARENA, 64), 8, entry=entry)
+    slot = program.syscall(IORING_OP_OPENAT, AT_FDCWD, 0, at(ARENA), 0, os.O_RDWR, 1, entry=entry)
+    shown = program.read(ARENA, 64, 16)
+    program.syscall(number["close"], file)
+    results = run(local, here, program)
+    if results[none.index].errno in (errno.ENOSYS, errno.EPERM):
+        pytest.skip(f"io_uring is refused here: {os.strerror(results[none.index].errno)}")
+    assert results[none.index].errno == errno.EINVAL
+    assert results[gone.index].errno == errno.ENOENT  # "dev/zero", seen from the agent's directory
+    # The ring takes no descriptor that a test of descriptors would meet.
+    assert results[file.index].ret == results[free.index].ret
+    assert results[got.index].ret == 8
+    assert results[shown.index].data == bytes(8) + b"\xff" * 8
+    assert results[slot.index].errno == errno.ENXIO  # the ring has no table of files
+
+
+def test_a_queued_call_is_a_child_s_too(local: Target, here: ABI) -> None:
+    """A ring that was made before is inherited by whoever becomes another."""
+    program = Program()
+    program.become(Who())
+    call = program.syscall(IORING_OP_NONE, entry=Entry.QUEUE)
+    assert run(local, here, program)[call.index].errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM)
+
+
+def test_an_opcode_is_a_byte(local: Target, here: ABI) -> None:
+    program = Program()
+    program.syscall(256, entry=Entry.QUEUE)
+    with pytest.raises(RefusedError) as caught:
+        run(local, here, program)
+    assert caught.value.code == lib.WIRE_E_RANGE
+
+
 def test_the_upper_half_of_an_argument_counts_where_there_is_one(local: Target, here: ABI) -> None:
     nr = hosttarget.numbers(here)
     offset = 0x1_0000_0005
