@@ -58,6 +58,8 @@ class Variant:
     stack: tuple[str, ...]  #: series below the kernel's own directory, "." first
     fragments: tuple[str, ...]  #: Kconfig fragments of vm/config, later ones winning
     alone: bool = False  #: built where its name is given, and not with all the others
+    memory: int = 256  #: MiB that a guest with it gets
+    kernel_args: tuple[str, ...] = ()  #: on the guest's kernel command line
 
     def __str__(self) -> str:
         return f"{self.name}, {self.what}"
@@ -95,11 +97,13 @@ def load_variants(table: Path = TABLE) -> Mapping[str, Variant]:
     Raises InfraError when the table, a part of this project, is damaged.
     """
     with _reading(table) as rows:
-        variants = [
-            Variant(**{**row, "stack": tuple(row["stack"]), "fragments": tuple(row["fragments"])})
-            for row in rows["variant"]
-        ]
+        variants = [Variant(**_frozen(row)) for row in rows["variant"]]
     return {variant.name: variant for variant in variants}
+
+
+def _frozen(row: dict[str, Any]) -> dict[str, Any]:
+    """A row's lists as tuples."""
+    return {name: tuple(one) if isinstance(one, list) else one for name, one in row.items()}
 
 
 @contextlib.contextmanager
