@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from harness import (
+    battery_kernel,
     battery_outside,
     battery_pointer,
     battery_privilege,
@@ -14,7 +15,14 @@ from harness.battery import BATTERY, ELSEWHERE, Item, Level
 from harness.report.results import PROPERTIES
 
 #: The modules that add items beside harness.battery itself.
-MODULES = (battery_stall, battery_pointer, battery_privilege, battery_outside, explore)
+MODULES = (
+    battery_stall,
+    battery_pointer,
+    battery_privilege,
+    battery_outside,
+    battery_kernel,
+    explore,
+)
 
 _ORDER = list(PROPERTIES)
 BATTERY.sort(key=lambda item: _ORDER.index(item.prop))

@@ -151,7 +151,8 @@ def _not_filled(contract: Contract, abi: ABI) -> str | None:
     return None if isinstance(contract.effect, Fills) else "an accepted call fills nothing"
 
 
-def _no_descriptor(contract: Contract, abi: ABI) -> str | None:
+def no_descriptor(contract: Contract, abi: ABI) -> str | None:
+    """Why an item about the descriptor does not apply; None: it does."""
     if isinstance(contract.effect, (ReadBack, Descriptor)):
         return None
     return "an accepted call returns no descriptor"
@@ -320,7 +321,7 @@ def _write_back(interface: Interface, level: Level) -> None:
 
     Also where there is a second reason to refuse: what stands lower writes nothing.
     """
-    calls = [*_provoked_alone(interface), *_provoked_in_pairs(interface)]
+    calls = [*provoked_alone(interface), *_provoked_in_pairs(interface)]
     # Where the caller's size is not the kernel's, a store can be seen.
     newer = _sized(interface, interface.case(), interface.ksize + 8)
     calls.append(newer)
@@ -640,7 +641,7 @@ def _other_ways_into_the_kernel(interface: Interface, level: Level) -> None:
         interface.check_all(
             *(
                 dataclasses.replace(one, way=way)
-                for one in _provoked_alone(interface)
+                for one in provoked_alone(interface)
                 if one.pointer is None
             )
         )
@@ -881,7 +882,7 @@ def ask(interface: Interface, case: Case, check: Privileged) -> Case:
     return case
 
 
-def _provoked_alone(interface: Interface) -> list[Case]:
+def provoked_alone(interface: Interface) -> list[Case]:
     """A call that is accepted, and each way to have it refused, alone."""
     good = interface.case()
     found = [good]
@@ -916,7 +917,7 @@ def _order_of_errors(interface: Interface, level: Level) -> None:
 # P20: the descriptor.
 
 
-@_item("P20", unless=_no_descriptor)
+@_item("P20", unless=no_descriptor)
 def _close_on_exec(interface: Interface, level: Level) -> None:
     """FD_CLOEXEC is as the interface's own flag asks, and only then."""
     effect = interface.contract.effect
@@ -944,7 +945,7 @@ def _close_on_exec(interface: Interface, level: Level) -> None:
     interface.fail_on(found.all())
 
 
-@_item("P20", unless=_no_descriptor)
+@_item("P20", unless=no_descriptor)
 def _lowest_free_number_and_no_leak(interface: Interface, level: Level) -> None:
     """The descriptor is the lowest that is free; no refused call takes one."""
     program = Program()
@@ -954,7 +955,7 @@ def _lowest_free_number_and_no_leak(interface: Interface, level: Level) -> None:
     results = interface.caller.run(program)
     lowest = results[free.index].ret
     # Only the descriptors matter here: what the calls gave is other items' business.
-    interface.check_all(*_provoked_alone(interface), about=frozenset())
+    interface.check_all(*provoked_alone(interface), about=frozenset())
     again = interface.caller.run(program)[free.index].ret
     assert again == lowest, f"the lowest free descriptor was {lowest}, now it is {again}"
 

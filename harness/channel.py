@@ -25,6 +25,8 @@ from vm.errors import GuestError, InfraError, Verdict
 
 #: How often the owner is asked whether the machine is still there, in seconds.
 WATCH_EVERY = 0.2
+#: How long the agent has to take a request that nobody waits for, in seconds.
+TELL_SECONDS = 5.0
 #: Requests that name a caller's channel and do not need the caller: one that has
 #: died before, unasked, must not answer for the next one's start.
 ANSWERED_BY_THE_AGENT = frozenset({lib.WIRE_T_START, lib.WIRE_T_STOP})
@@ -238,6 +240,12 @@ class Channel:
             elif on_frame:
                 on_frame(asked.index, answer)
         return [answers[index] for index in range(len(payloads))]
+
+    def tell(self, kind: int, payload: bytes) -> None:
+        """Send the agent a request of which nobody waits for the answer."""
+        self._seq = (self._seq + 1) & 0xFFFFFFFF
+        frame = Frame(type=kind, channel=0, seq=self._seq, payload=payload)
+        self._send(frame.encode(), Deadline.after(TELL_SECONDS, "a request to be taken"))
 
     def send_raw(self, data: bytes, deadline: Deadline) -> None:
         """Send bytes as they are, whatever they are.  For the wire's fuzzers."""

@@ -49,6 +49,7 @@ from harness.program import (
     at,
     entry_of,
 )
+from harness.splats import Asked
 from harness.sweep import Kind, Sweep, SweepResult
 from harness.target import Caller, Target
 from vm.errors import BuildError
@@ -529,12 +530,20 @@ class Interface:
         """Make one call and see what came of it."""
         program = Program()
         placed = self._place(program, case, self._enter(program, [case]))
-        return self._look(placed, self.caller.run(program))
+        caller = self.caller
+        self._tell(several=(case,))
+        return self._look(placed, caller.run(program))
 
     def observe_in(self, program: Program, case: Case) -> Observed:
         """Make one call behind a program that has laid out the memory in its own way."""
         placed = self.place_call(program, case, look=0)
-        return self._look(placed, self.caller.run(program))
+        caller = self.caller
+        self._tell(several=(case,))
+        return self._look(placed, caller.run(program))
+
+    def _tell(self, *, several: tuple[Case, ...] = (), rule: Sweep | None = None) -> None:
+        """Say what the next request is about, for what the kernel may say of it."""
+        self.target.about = Asked(contract=self.contract, abi=self.abi, several=several, rule=rule)
 
     def compare(
         self, case: Case, seen: Observed, *, about: frozenset[str] = ASPECTS
@@ -618,7 +627,9 @@ class Interface:
                 self._place(program, several[index], pids, effect="effect" in about)
                 for index in batch
             ]
-            results = self.caller.run(program)
+            caller = self.caller
+            self._tell(several=tuple(several[index] for index in batch))
+            results = caller.run(program)
             for index, one in zip(batch, placed, strict=True):
                 found[index] = self.compare(one.case, self._look(one, results), about=about)
         return found
@@ -665,6 +676,7 @@ class Interface:
             )
             for part in parts
         ]
+        self._tell(rule=rule)
         if len(payloads) == 1:
             return caller.sweep(payloads[0])
         whole = [sweep.count(part, self.contract) for part in parts]

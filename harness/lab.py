@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -21,13 +21,16 @@ from harness import target as targets
 from harness.abi import ABI
 from harness.caller import build as callers
 from harness.caller.build import Programs
-from harness.channel import Channel
+from harness.channel import Channel, RefusedError
 from harness.contract import Contract
 from harness.layout import Compiler
+from harness.splats import SplatError
 from harness.target import Target
+from harness.wire import lib
 from vm import accel, build, image, kernels, kselftest, patches, paths, source
 from vm.accel import Accel
 from vm.build import Built
+from vm.console import Event
 from vm.deadline import Deadline
 from vm.errors import GuestError, InfraError, UserError, Verdict
 from vm.guest import Guest, GuestSpec
@@ -43,10 +46,29 @@ GUEST_DIR = "/extsys"
 BOOT_SECONDS = 60.0
 #: How long the console may take to come to the end of a report, in seconds.
 SETTLE_SECONDS = 1.0
+#: So many reports of one test are printed; the kernel is silent about those behind.
+#: A WARN_ON() in the way of a sweep would print for minutes.
+MOST_REPORTS = 3
+#: Has WARN_ON_ONCE() and the like report again (kernel/panic.c:clear_warn_once_set).
+CLEAR_WARN_ONCE = "/sys/kernel/debug/clear_warn_once"
+#: What has happened to this kernel since it booted (Documentation/admin-guide/
+#: tainted-kernels.rst).
+TAINTED = "/proc/sys/kernel/tainted"
+PRINTK = "/proc/sys/kernel/printk"
+#: The mark behind what a test did.
+OVER = "over"
+#: Lines of a report that are shown.
+REPORT_LINES = 40
+#: Reports that a test has asked for, and judges by itself: it had kmemleak scan.
+ASKED_FOR = frozenset({"kmemleak"})
+#: After one of these the kernel looks no more: lockdep.c:debug_locks_off().
+BLINDED = frozenset({"lockdep"})
 #: Guests that one run may lose before it gives up.
 MOST_BOOTS = 4
 #: What the kernel prints on the console while tests run: all but debugging.
 LOGLEVEL = b"8\n"
+#: And what it prints while it is to be silent: panics.
+SILENT = b"1\n"
 #: What every installed UAPI include directory has.
 ASM = "asm/unistd.h"
 HEADERS_HINT = (
@@ -138,6 +160,8 @@ class Lab:
         self._stack = contextlib.ExitStack()
         self._seen_events = 0
         self._told: dict[str, str] = {}  # by take_over()
+        self._hushed = False
+        self._tainted = 0
         self.boot_events: list[str] = []  #: splats while the last guest booted
 
     # What is built.
@@ -279,19 +303,21 @@ class Lab:
         logs.mkdir(parents=True, exist_ok=True)
         if not self.setup.bzimage:
             shutil.copyfile(self.built.config, logs / "config")
+        row = kernels.variant(self.setup.variant)
         spec = GuestSpec(
             image=self.image,
             root=self.root,
             program=f"{GUEST_DIR}/agent",
             ports=(PORT,),
-            memory=self.setup.memory,
+            memory=max(self.setup.memory, row.memory),
             cpus=self.setup.cpus,
             accel=self.accel,
             log_dir=logs,
+            kernel_args=row.kernel_args,
         )
         try:
             guest = self._stack.enter_context(Guest.boot(spec, BOOT_SECONDS))
-            channel = Channel(guest.ports[PORT], watch=guest.check)
+            channel = Channel(guest.ports[PORT], watch=lambda: self._watch(guest, channel))
             hello = channel.hello(Deadline.after(BOOT_SECONDS, "the agent's first frame"))
         except GuestError as exc:
             if self.setup.bzimage:
@@ -306,8 +332,10 @@ class Lab:
             )
         paths_in_guest = {abi: f"{GUEST_DIR}/caller-{abi.name}" for abi in self.setup.abis}
         target = Target(channel, paths_in_guest, hello, name=f"Linux {hello.release}", guest=True)
-        target.write_file("/proc/sys/kernel/printk", LOGLEVEL)
+        target.write_file(PRINTK, LOGLEVEL)
         self.guest = guest
+        self._hushed = False
+        self._tainted = int(target.read_file(TAINTED))
         # No call of ours has caused what the kernel said while it booted: it is
         # told in the report, and fails nothing.
         self.boot_events = [event.text for event in guest.console.events]
@@ -329,24 +357,78 @@ class Lab:
         self.guest = None
         self.boots = 0
 
-    def verify_alive(self) -> None:
-        """Raise what the guest's console has said since the last time: OOPS, PANIC, LOST."""
-        guest = self.guest
-        if guest is None:
-            return
+    def _watch(self, guest: Guest, channel: Channel) -> None:
+        """While an answer is waited for: see that the guest is well, and not lost in reports."""
         guest.check()
-        if len(guest.console.events) > self._seen_events:
-            guest.console.settle(SETTLE_SECONDS)  # a report is taken whole
+        if not self._hushed and len(guest.console.events) - self._seen_events > MOST_REPORTS:
+            self._hushed = True
+            channel.tell(lib.WIRE_T_WRITE, f"{PRINTK}\0".encode() + SILENT)
+
+    def listen(self) -> None:
+        """Before a test: the kernel reports what it has to, also what it has reported before."""
+        target = self.target()
+        if not target.guest:
+            return
+        if self._hushed:
+            target.write_file(PRINTK, LOGLEVEL)
+            self._hushed = False
+        # ENOENT: this kernel has no debugfs.
+        with contextlib.suppress(RefusedError):
+            target.write_file(CLEAR_WARN_ONCE, b"1")
+
+    def heard(self) -> list[Event]:
+        """What the kernel has reported since the last time, each report whole.
+
+        Raises GuestError when the guest is not well.
+        """
+        guest, target = self.guest, self._target
+        if guest is None or target is None:
+            return []
+        guest.check()
+        if self._hushed:
+            target.write_file(PRINTK, LOGLEVEL)
+            self._hushed = False
+        # What the kernel said before this line is there when the line is.
+        after = guest.console.position
+        target.mark(OVER)
+        guest.console.mark(OVER, Deadline.after(SETTLE_SECONDS, "a mark"), after=after)
         events = guest.console.events[self._seen_events :]
+        if events:
+            guest.console.settle(SETTLE_SECONDS)
         self._seen_events += len(events)
+        return [one for one in events if one.kind not in ASKED_FOR]
+
+    def verify_alive(self, explain: Callable[[Event], str] | None = None) -> None:
+        """Raise what the guest's console has said since the last time: OOPS, PANIC, LOST.
+
+        A report that the kernel lives on with is a SplatError, in which
+        ``explain`` tells the call that caused it.
+        """
+        guest, target = self.guest, self._target
+        if guest is None or target is None:
+            return
+        events = self.heard()
+        tainted = int(target.read_file(TAINTED))
+        new, self._tainted = tainted & ~self._tainted, tainted
         bad = [event for event in events if event.verdict is not Verdict.PASS]
+        if not bad and not new:
+            return
+        error = SplatError(
+            f"the kernel is tainted ({new:#x}), and has not said why", verdict=Verdict.OOPS
+        )
         if bad:
             first = bad[0]
-            raise GuestError(
-                f"the kernel reported: {first.kind}",
+            error = SplatError(
+                f"the kernel reported: {first.kind}: {first.text}",
                 verdict=first.verdict,
-                console_tail=tuple(first.report[:30]),
+                console_tail=tuple(first.report[:REPORT_LINES]),
             )
+            error.kind = first.kind
+            if explain:
+                error.args = (f"{error}\n  caused by: {explain(first)}",)
+        if BLINDED & {one.kind for one in bad}:
+            self.lose(error)  # a fresh one sees again
+        raise error
 
     @property
     def release(self) -> str | None:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from harness import interfaces, known, prove
+from harness import blame, interfaces, known, prove, splats
+from harness import case as cases
 from harness.abi import ABI, ABIS, abi
 from harness.batteries import BATTERY, ELSEWHERE, Level
 from harness.contract import Contract
@@ -33,6 +34,7 @@ from harness.lab import Lab, Setup
 from harness.report import ktap, repro, repro_layout, show
 from harness.report import results as records
 from harness.report.results import PROPERTIES, TestResult, counts
+from harness.splats import SplatError
 from harness.target import MOST_LANES
 from vm import kernels
 from vm.errors import GuestError, HarnessError, Verdict
@@ -52,6 +54,8 @@ BATTERY_USED = pytest.StashKey[bool]()
 LAST_CONTRACT = pytest.StashKey[Contract]()
 RESULTS = pytest.StashKey[list[TestResult]]()
 REPORT_DIR = "build/report"
+#: The property that a report of the kernel's breaks, in whichever test.
+SPLATS = "P23"
 #: Under which a worker of pytest-xdist says what it ran on.
 WORKER = "extsys"
 #: Of the reproducers that this process writes, so that each has one of its own.
@@ -153,8 +157,9 @@ def _expected(several: tuple[Contract, ...], setup: Setup) -> Contract:
     """The contract of the variant that is built; of a foreign kernel, the last one."""
     if setup.kernel_tree or setup.bzimage or setup.local or setup.headers:
         return several[-1]
-    named = (one for one in several if one.versions[-1].name.lower() == setup.variant)
-    return next(named, several[0])
+    stack = kernels.variant(setup.variant).stack
+    named = [one for one in several if one.versions[-1].name.lower() in stack]
+    return (named or several[:1])[-1]
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:
@@ -274,13 +279,15 @@ def interface(
             pytest.skip(refusal)
         raise GuestError(refusal, verdict=Verdict.FAIL)
     if not lab.setup.local:  # this machine's log is not ours to write to
+        lab.listen()
         target.mark(f"begin {request.node.nodeid}")
     before = target.calls
     made = Interface(contract, abi, compiler=lab.compiler, target=target, described=lab.described)
     request.node.stash[INTERFACE] = made
     yield made
     request.node.user_properties.append(("calls", target.calls - before))
-    lab.verify_alive()
+    brief = request.config.option.brief
+    lab.verify_alive(lambda event: blame.words(lab, event, made, brief=brief))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -309,9 +316,29 @@ def pytest_runtest_makereport(
     if isinstance(error, SetupError) and item.config.stash[LAB].setup.local:
         report.outcome = "skipped"
         report.longrepr = (str(item.path), None, str(error))  # type: ignore[assignment]
-    if isinstance(error, GuestError):
+    if isinstance(error, SplatError):
+        # Whichever test it was that provoked it.
+        report.user_properties.append(("splat", SPLATS))
+    elif isinstance(error, GuestError):
+        if error.verdict in (Verdict.OOPS, Verdict.PANIC):
+            report.longrepr = f"{report.longrepr}\n  while: {_under_way(item)}"
         _note_loss(item.stash.get(LAB, item.config.stash[LAB]), error)
     return report
+
+
+def _under_way(item: pytest.Item) -> str:
+    """What the guest was at when it was lost."""
+    interface = item.stash.get(INTERFACE, None)
+    if interface is None:
+        return "no call of an interface's was made"
+    request = interface.target.last_request
+    asked = request.asked if request else None
+    register = interface.abi.register
+    return splats.words(
+        request,
+        asked,
+        lambda case: cases.describe(interface.contract, interface.layout, case, register=register),
+    )
 
 
 def _tell(item: pytest.Item, report: pytest.TestReport, error: ContractBrokenError) -> None:
@@ -430,6 +457,8 @@ def _result(reports: list[pytest.TestReport]) -> TestResult:
     failed = [report for report in reports if report.failed]
     skipped = [report for report in reports if report.skipped]
     verdict = Verdict[facts["verdict"]] if "verdict" in facts else Verdict.FAIL
+    # What the test itself is about may be as it should.
+    splat = len(failed) == 1 and failed[0].when == "teardown" and facts.get("splat")
     skip = None
     if skipped and not failed and "finding" not in facts:
         longrepr = skipped[0].longrepr
@@ -438,7 +467,7 @@ def _result(reports: list[pytest.TestReport]) -> TestResult:
         name=reports[0].nodeid,
         verdict=verdict if failed else Verdict.PASS,
         skip=skip,
-        prop=facts.get("prop"),
+        prop=splat or facts.get("prop"),
         abi=facts.get("abi"),
         calls=facts.get("calls", 0),
         seconds=sum(report.duration for report in reports),

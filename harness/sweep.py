@@ -362,7 +362,8 @@ def decode_rows(payload: bytes) -> list[Row]:
     return rows
 
 
-def _tail_stop(sweep: Sweep, contract: Contract, usize: int) -> int:
+def tail_stop(sweep: Sweep, contract: Contract, usize: int) -> int:
+    """Where a walk over the bytes of a struct of ``usize`` bytes ends."""
     if sweep.place is Place.SHORT:
         return max(0, min(contract.extent(usize), REACH) - 1)
     return usize
@@ -377,7 +378,7 @@ def points(sweep: Sweep, contract: Contract) -> Iterator[Point]:
             yield dataclasses.replace(state, args=tuple(sorted(args.items())))
             return
         dim = sweep.dims[depth]
-        stop = _tail_stop(sweep, contract, state.usize) if dim.kind is Kind.TAIL else dim.stop
+        stop = tail_stop(sweep, contract, state.usize) if dim.kind is Kind.TAIL else dim.stop
         for value in range(dim.start, stop, dim.step):
             yield from walk(depth + 1, *_step(sweep, dim, value, state, args, bits=bits))
 
@@ -440,7 +441,7 @@ def count(sweep: Sweep, contract: Contract) -> int:
         dim = sweep.dims[depth]
         if dim.kind is Kind.USIZE:
             return sum(calls(depth + 1, value) for value in range(dim.start, dim.stop, dim.step))
-        stop = _tail_stop(sweep, contract, usize) if dim.kind is Kind.TAIL else dim.stop
+        stop = tail_stop(sweep, contract, usize) if dim.kind is Kind.TAIL else dim.stop
         return len(range(dim.start, stop, dim.step)) * calls(depth + 1, usize)
 
     return calls(0, sweep.usize)
@@ -546,7 +547,7 @@ def predict(sweep: Sweep, contract: Contract, layout: Layout, *, register: int) 
     tail, rest = sweep.dims[inner], sweep.dims[inner + 1 :]
     bits = len(range(rest[0].start, rest[0].stop, rest[0].step)) if rest else 1
     for point in points(outer, contract):
-        stop = _tail_stop(sweep, contract, point.usize)
+        stop = tail_stop(sweep, contract, point.usize)
         positions = range(tail.start, stop, tail.step)
         if not positions:
             continue

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +19,12 @@ from harness.abi import ABI, ABIS
 from harness.channel import CallerGoneError, Channel, Hello, RefusedError, status_text
 from harness.outside import Watched
 from harness.program import Argument, Program, Result, encode_op
+from harness.splats import REQUEST, Asked, Request
 from harness.stall import Hold
 from harness.sweep import Row, SweepResult
 from harness.wire import Frame, lib
 from vm import proc
+from vm.console import MARK
 from vm.deadline import Deadline
 from vm.errors import GuestError, Verdict
 
@@ -31,6 +35,8 @@ OP_DEADLINE_MS = 5000  # the caller's own, for a call that blocks
 
 #: Callers of one ABI that work side by side, each on a CPU of its own, at most.
 MOST_LANES: int = (lib.WIRE_CHANNELS - 1) // len(ABIS)
+#: How many requests are remembered, for what the kernel may say of them later.
+REMEMBERED = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,6 +185,7 @@ class Caller:
         rest = wire.pack(
             "wire_loop", count=count, poke_offset=offset, poke=value, poke_width=4 if poke else 0
         )
+        self._target.calls += count
         answer = self._request(lib.WIRE_T_LOOP, call + rest[len(call) :], lib.WIRE_T_DONE)
         return int(wire.unpack("wire_done", answer.payload).nanoseconds)
 
@@ -203,6 +210,27 @@ class Target:
         self.hello = hello
         self.name = name
         self.calls = 0  #: system calls made so far
+        self.about: Asked | None = None  #: what the next request is about
+        self._numbers = itertools.count(1)
+        self._requests: deque[Request] = deque(maxlen=REMEMBERED)
+
+    def request(self, number: int | None) -> Request | None:
+        """One of the last requests to a caller, by the number that it was marked with."""
+        return next((one for one in self._requests if one.number == number), None)
+
+    @property
+    def last_request(self) -> Request | None:
+        """The last request to a caller."""
+        return self._requests[-1] if self._requests else None
+
+    def _note(self, kind: int) -> None:
+        """Mark in the kernel's log that a request to a caller begins."""
+        asked, self.about = self.about, None
+        if not self.guest:  # this machine's log is not ours to write to
+            return
+        one = Request(number=next(self._numbers), what=wire.TYPE_NAMES[kind], asked=asked)
+        self._requests.append(one)
+        self.mark(f"{REQUEST}{one.number}")
 
     def ask(
         self,
@@ -216,6 +244,8 @@ class Target:
     ) -> Frame:
         """One request.  Each answer that comes gives the next one its own deadline."""
         what = f"answer to {wire.TYPE_NAMES[kind]}"
+        if channel and kind != lib.WIRE_T_START:
+            self._note(kind)
         return self._channel.request(
             kind,
             payload,
@@ -236,6 +266,7 @@ class Target:
         on_frame: Callable[[int, Frame], None],
     ) -> list[Frame]:
         """Several requests, one at a time on each channel."""
+        self._note(kind)
         return self._channel.spread(
             kind,
             payloads,
@@ -302,8 +333,12 @@ class Target:
         return Executed(status=status, output=output.decode(errors="replace"))
 
     def mark(self, text: str) -> None:
-        """Write a line into the kernel's log, where splats can be told apart by it."""
-        self.ask(lib.WIRE_T_MARK, f"<5>extsys-mark: {text}".encode(), until=lib.WIRE_T_OK)
+        """Write a line into the kernel's log, where splats can be told apart by it.
+
+        With its newline: a line without one may be continued, and is printed
+        only when the next has come (kernel/printk/printk.c:vprintk_store()).
+        """
+        self.ask(lib.WIRE_T_MARK, f"<5>{MARK}{text}\n".encode(), until=lib.WIRE_T_OK)
 
     def read_file(self, path: str) -> bytes:
         """A file of the target, 256 KiB at most."""

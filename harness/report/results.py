@@ -38,6 +38,8 @@ PROPERTIES: Mapping[str, str] = {
     "P20": "the file descriptor",
     "P21": "signals",
     "P22": "seen from outside",
+    "P23": "the kernel's own state",
+    "P24": "injected faults",
     "dfd": "a file, relative to a descriptor",
     "explore": "combinations beyond the sweeps",
     "skew": "old and new programs on old and new kernels",

@@ -1,0 +1,429 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The battery's items for P23 and P24: what calls leave in the kernel, and memory that is short.
+
+Importing this module adds them.  That the kernel reports nothing is looked at
+behind every test (harness/lab.py:verify_alive) and counts as P23 as well.  What
+needs a kernel with kmemleak and fault injection, vm/config/sanitizers.config has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import itertools
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from harness import case as cases
+from harness.battery import BATTERY, Item, Level, no_descriptor, provoked_alone
+from harness.case import Case, Protection
+from harness.channel import RefusedError
+from harness.contract import PAGE, Descriptor, ReadBack, SizeField
+from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.interface import Interface, Observed
+from harness.program import AREA_BYTES, ARENA, SCRATCH, Argument, Program, at
+from harness.splats import SplatError
+from harness.sweep import Dim, Kind, Sweep
+from vm.errors import Verdict
+
+#: Refused calls that may leave nothing behind.
+REFUSED_CALLS = 100_000
+#: The square of this many are accepted, and each is closed.
+ACCEPTED_SIDE = 100
+#: That many before, so that all caches are as full as they get; with KASAN as many again.
+WARM_UP = 10_000
+#: The least that the allocator gives (KMALLOC_MIN_SIZE), in bytes.
+LEAST = 8
+#: Growth that is no leak, in KiB: half of what so many of the least would be.
+MOST_SLAB = REFUSED_CALLS * LEAST // 2 // 1024
+#: With KASAN, what was freed stays for a while, up to a 32nd of the memory, and
+#: comes and goes in portions: mm/kasan/quarantine.c.
+MOST_SLAB_KASAN = 4096
+#: Pages: what the slab may have, and file pages that the guest's root brings.
+MOST_PAGES = 8192
+#: Open files that are not closed yet.
+MOST_FILES = 64
+#: What is freed late, behind an RCU grace period or by a worker, has so long, in seconds.
+LATE_SECONDS = 3.0
+
+MEMLEAK = "/sys/kernel/debug/kmemleak"
+#: An object has to be as old before kmemleak reports it (MSECS_MIN_AGE), in seconds.
+LEAK_AGE = 5.0
+#: Objects that a report shows.
+SHOWN_LEAKS = 3
+
+FAIL_NTH = b"/proc/thread-self/fail-nth"
+FAILSLAB_SPARES = "/sys/kernel/debug/failslab/ignore-gfp-wait"
+#: Sites that are tried; the sample has about ten.
+MOST_SITES = 200
+#: Where the file's name and what is written to it lie in the scratch area.
+NAME_AT, TEXT_AT, LIMIT_AT = 32768, 33280, 33792
+#: getrlimit(2): linux/resource.h.
+RLIMIT_NOFILE = 7
+
+
+# P23: what is held.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Held:
+    """What the kernel holds, as it says itself."""
+
+    slab: int  #: KiB of kmalloc() and the like that cannot be reclaimed
+    taken: int  #: KiB that are not free
+    files: int  #: open files
+
+    def beyond(self, before: Held, *, slab: int) -> str | None:
+        """What has grown by more than may be; None: nothing."""
+        grown = [
+            f"{name} grew by {now - then:,} {unit}"
+            for name, now, then, most, unit in (
+                ("the slab", self.slab, before.slab, slab, "KiB"),
+                ("memory in use", self.taken, before.taken, MOST_PAGES, "KiB"),
+                ("the number of open files", self.files, before.files, MOST_FILES, "files"),
+            )
+            if now - then > most
+        ]
+        return ", ".join(grown) or None
+
+
+def held(interface: Interface) -> Held:
+    """What the kernel holds now."""
+    text = interface.target.read_file("/proc/meminfo").decode()
+    kib = {name: int(value) for name, value in re.findall(r"^(\w+): +(\d+) kB", text, re.M)}
+    files = interface.target.read_file("/proc/sys/fs/file-nr").split()
+    return Held(slab=kib["SUnreclaim"], taken=kib["MemTotal"] - kib["MemFree"], files=int(files[0]))
+
+
+def has(interface: Interface, path: str) -> bool:
+    """Whether the target has a file that can be read."""
+    try:
+        interface.target.read_file(path)
+    except RefusedError:
+        return False
+    return True
+
+
+def _only_a_guest(interface: Interface) -> None:
+    if not interface.target.guest:
+        pytest.skip("what this machine's kernel holds is not ours alone")
+
+
+def _compare(interface: Interface, before: Held, what: str) -> list[Mismatch]:
+    """Nothing when the kernel holds no more than before; what is freed late is waited for."""
+    slab = MOST_SLAB_KASAN if has(interface, MEMLEAK) else MOST_SLAB
+    end = time.monotonic() + LATE_SECONDS
+    while (grown := held(interface).beyond(before, slab=slab)) and time.monotonic() < end:
+        time.sleep(0.1)
+    if not grown:
+        return []
+    allowed = "nothing is left behind"
+    return [Mismatch(first=what, last=what, count=1, allowed=allowed, seen=grown, cause="held")]
+
+
+def _loop(interface: Interface, case: Case, count: int) -> None:
+    """Make a refused call again and again; its memory lies there from the last observe()."""
+    contract = interface.contract
+    place = interface.size_place
+    poke = None
+    if place is not None and isinstance(contract.size, SizeField) and contract.size.width == 4:
+        poke = (case.offset + place[0], case.usize)
+    args: list[Argument] = cases.registers(contract, case)
+    number = interface.number(contract.number)
+    interface.caller.loop(number, args, count, poke=poke if case.pointer is None else None)
+
+
+def _warm(interface: Interface, case: Case, count: int) -> Held:
+    """Make some of the calls; what the kernel holds then."""
+    _loop(interface, case, count if has(interface, MEMLEAK) else min(count, WARM_UP))
+    return held(interface)
+
+
+def _loops(interface: Interface) -> list[Case]:
+    """Refused calls that can be made in a loop: by this process, with memory that stays."""
+    return [
+        case
+        for case in provoked_alone(interface)
+        if case.who is None
+        and case.peer is None
+        and case.protection is Protection.READ_WRITE
+        and interface.predict(case).errno
+    ]
+
+
+def _refused_calls_keep_nothing(interface: Interface, level: Level) -> None:
+    """A hundred thousand refusals, of every kind: no memory, no page, no file is left behind."""
+    _only_a_guest(interface)
+    several = _loops(interface)
+    found = Causes()
+    for case in several:
+        seen = interface.observe(case)
+        if seen.errno != interface.predict(case).errno:
+            continue  # another property's
+        count = REFUSED_CALLS // len(several)
+        before = _warm(interface, case, count)
+        _loop(interface, case, count)
+        words = cases.describe(
+            interface.contract, interface.layout, case, register=interface.abi.register
+        )
+        for mismatch in _compare(interface, before, f"{count:,} times {words}"):
+            found.add(mismatch)
+    interface.fail_on(found.all())
+
+
+@contextlib.contextmanager
+def _no_descriptors(interface: Interface) -> Iterator[None]:
+    """The caller may open no further file."""
+    number = interface.number("prlimit64")
+
+    def limit(soft: int, hard: int) -> None:
+        program = Program()
+        data = soft.to_bytes(8, "little") + hard.to_bytes(8, "little")
+        program.write(SCRATCH, LIMIT_AT, data)
+        program.syscall(number, 0, RLIMIT_NOFILE, at(SCRATCH, LIMIT_AT), 0)
+        interface.caller.run(program)
+
+    program = Program()
+    program.syscall(number, 0, RLIMIT_NOFILE, 0, at(SCRATCH, LIMIT_AT))
+    shown = program.read(SCRATCH, LIMIT_AT, 16)
+    data = interface.caller.run(program)[shown.index].data
+    soft, hard = (int.from_bytes(data[at_ : at_ + 8], "little") for at_ in (0, 8))
+    limit(0, hard)
+    try:
+        yield
+    finally:
+        limit(soft, hard)
+
+
+def _calls_without_a_descriptor_keep_nothing(interface: Interface, level: Level) -> None:
+    """EMFILE, which comes behind all checks: what was made until then is given back."""
+    _only_a_guest(interface)
+    case = interface.case()
+    found: list[Mismatch] = []
+    with _no_descriptors(interface):
+        seen = interface.observe(case)
+        if seen.errno != errno.EMFILE:
+            raise ContractBrokenError(
+                f"{interface.abi.name}: {interface.contract.name}() with RLIMIT_NOFILE at 0:",
+                [_not(case, interface, "EMFILE", seen)],
+            )
+        before = _warm(interface, case, REFUSED_CALLS)
+        _loop(interface, case, REFUSED_CALLS)
+        found = _compare(interface, before, f"{REFUSED_CALLS:,} times EMFILE")
+    interface.fail_on(found)
+
+
+def _not(case: Case, interface: Interface, allowed: str, seen: object) -> Mismatch:
+    words = cases.describe(
+        interface.contract, interface.layout, case, register=interface.abi.register
+    )
+    return Mismatch(
+        first=words, last=words, count=1, allowed=allowed, seen=str(seen), cause=allowed
+    )
+
+
+def _accepted_calls_keep_nothing(interface: Interface, level: Level) -> None:
+    """Ten thousand descriptors, each read from and closed: the kernel holds what it held."""
+    _only_a_guest(interface)
+    # Moved about, a call is the same call; the two dimensions make it so many.
+    moves = Dim(kind=Kind.SHIFT, start=0, stop=ACCEPTED_SIDE)
+    rule = Sweep(dims=(moves, moves), usize=interface.ksize, template=interface.template())
+    interface.sweep(rule)
+    before = held(interface)
+    interface.sweep(rule)
+    words = f"{ACCEPTED_SIDE**2:,} times {interface.case()}, and close()"
+    interface.fail_on(_compare(interface, before, words))
+
+
+# P23: what is lost.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Leak:
+    """An object that nothing points to, as kmemleak has it."""
+
+    size: int  #: bytes
+    comm: str  #: the program that it was allocated for
+    trace: tuple[str, ...]  #: the allocation, innermost first
+
+    def __str__(self) -> str:
+        return f"{self.size} bytes, allocated for {self.comm} by {' < '.join(self.trace[:8])}"
+
+
+_OBJECT = re.compile(r"^unreferenced object 0x[0-9a-f]+ \(size (\d+)\):$", re.M)
+_COMM = re.compile(r'^  comm "([^"]*)"', re.M)
+_FRAME = re.compile(r"^    (?:\[<[0-9a-f]+>\] )?(\S+\+0x\S+)", re.M)
+
+
+def leaks(report: str) -> list[Leak]:
+    """The objects of a report: mm/kmemleak.c:print_unreferenced()."""
+    found = []
+    starts = [*(one.start() for one in _OBJECT.finditer(report)), len(report)]
+    for start, stop in itertools.pairwise(starts):
+        text = report[start:stop]
+        size, comm = _OBJECT.search(text), _COMM.search(text)
+        assert size is not None
+        found.append(
+            Leak(
+                size=int(size[1]),
+                comm=comm[1] if comm else "?",
+                trace=tuple(_FRAME.findall(text)),
+            )
+        )
+    return found
+
+
+def check_leaks(interface: Interface) -> None:
+    """Have kmemleak look for what this ABI's callers have lost; SplatError names it.
+
+    Twice: what it sees for the first time may be on its way from one place to
+    another, so it reports only what has not changed since (mm/kmemleak.c:
+    update_checksum()).
+    """
+    time.sleep(LEAK_AGE)
+    for _ in range(2):
+        interface.target.write_file(MEMLEAK, b"scan")
+    report = interface.target.read_file(MEMLEAK).decode(errors="replace")
+    lost = [one for one in leaks(report) if one.comm == f"caller-{interface.abi.name}"]
+    if lost:
+        interface.target.write_file(MEMLEAK, b"clear")  # told once
+        error = SplatError(
+            f"memory that nothing points to: {len(lost):,} objects",
+            verdict=Verdict.OOPS,
+            console_tail=tuple(str(one) for one in dict.fromkeys(lost))[:SHOWN_LEAKS],
+        )
+        error.kind = "kmemleak"
+        raise error
+
+
+def _nothing_is_lost(interface: Interface, level: Level) -> None:
+    """After all that was refused and accepted: no object that nothing points to."""
+    if not has(interface, MEMLEAK):
+        pytest.skip("this kernel has no kmemleak: VARIANT=sanitizers has")
+    interface.check_all(*provoked_alone(interface), about=frozenset())
+    if no_descriptor(interface.contract, interface.abi) is None:
+        with _no_descriptors(interface):
+            interface.observe(interface.case())
+    check_leaks(interface)
+
+
+# P24: injected faults.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Injected:
+    """A call of which one step failed that never fails by itself."""
+
+    hit: bool  #: there was such a step; else the call was made as always
+    seen: Observed
+
+
+def _with_fault(interface: Interface, case: Case, nth: int) -> Injected:
+    """Make a call in which the ``nth`` allocation or copy fails (fault-injection.rst: fail-nth)."""
+    program = Program()
+    program.reset()
+    program.write(ARENA, case.offset, case.memory[: case.hole])
+    program.write(SCRATCH, NAME_AT, FAIL_NTH + b"\0")
+    program.write(SCRATCH, TEXT_AT, str(nth).encode() + b"\0")
+    mode = interface.constant("O_RDWR", "linux/fcntl.h")
+    nowhere = interface.constant("AT_FDCWD", "linux/fcntl.h")
+    file = program.syscall(interface.number("openat"), nowhere, at(SCRATCH, NAME_AT), mode, 0)
+    text = len(str(nth))
+    armed = program.syscall(interface.number("write"), file, at(SCRATCH, TEXT_AT), text)
+    placed = program.syscall(
+        interface.number(interface.contract.number), *cases.registers(interface.contract, case)
+    )
+    # What is still armed fails in here, and is then over.
+    told = program.syscall(interface.number("pread64"), file, at(SCRATCH, TEXT_AT), 16, 0, 0)
+    shown = program.read(SCRATCH, TEXT_AT, 1)
+    program.write(SCRATCH, TEXT_AT, b"0\0")
+    program.syscall(interface.number("write"), file, at(SCRATCH, TEXT_AT), 1)
+    program.syscall(interface.number("write"), file, at(SCRATCH, TEXT_AT), 1)
+    program.syscall(interface.number("close"), file)
+    if isinstance(interface.contract.effect, (ReadBack, Descriptor)):
+        program.syscall(interface.number("close"), placed)
+    results = interface.caller.run(program)
+    if results[file.index].errno or results[armed.index].errno:
+        pytest.skip("this kernel injects no faults: VARIANT=sanitizers does")
+    hit = not results[told.index].errno and results[shown.index].data == b"0"
+    one = results[placed.index]
+    seen = Observed(
+        errno=one.errno,
+        written=None,
+        held=None,
+        strayed=False,
+        signal=one.signal,
+        results=tuple(results),
+    )
+    return Injected(hit=hit, seen=seen)
+
+
+def _lowest(interface: Interface) -> int:
+    """The lowest free descriptor."""
+    program = Program()
+    free = program.syscall(interface.number("dup"), 0)
+    program.syscall(interface.number("close"), free)
+    return interface.caller.run(program)[free.index].ret
+
+
+def _each_step_fails(interface: Interface, level: Level) -> None:
+    """Every allocation and copy of a call fails in turn: a stated error, and nothing is left.
+
+    Stated is ENOMEM for memory, and the contract's own error for a copy; or
+    the step was one that the call can do without.
+    """
+    if not has(interface, FAIL_NTH.decode()):
+        pytest.skip("this kernel injects no faults: VARIANT=sanitizers does")
+    interface.target.write_file(FAILSLAB_SPARES, b"N")
+    found = Causes()
+    lowest = _lowest(interface)
+    tried = [interface.case(), *_loops(interface)]
+    for case in tried:
+        if case.pointer is not None or (case.hole or 0) > AREA_BYTES - PAGE:
+            continue
+        usual = interface.predict(case).errno
+        stated = {usual, errno.ENOMEM, interface.contract.copy.errno}
+        for nth in range(1, MOST_SITES + 1):
+            injected = _with_fault(interface, case, nth)
+            if not injected.hit:
+                break
+            if injected.seen.errno not in stated or injected.seen.signal:
+                names = ", ".join(errno.errorcode.get(one, "success") for one in sorted(stated))
+                found.add(_not(case, interface, f"step {nth} fails: {names}", injected.seen))
+        else:
+            found.add(_not(case, interface, f"at most {MOST_SITES} steps", "more"))
+    if (now := _lowest(interface)) != lowest:
+        free = f"the lowest free descriptor is {lowest}"
+        found.add(_not(interface.case(), interface, free, f"it is {now}"))
+    interface.fail_on(found.all())
+    check_leaks(interface)
+
+
+BATTERY += [
+    Item(
+        prop="P23",
+        name="refused-calls-keep-nothing",
+        run=_refused_calls_keep_nothing,
+        unless=lambda contract, abi: (
+            "each call needs another before it" if contract.before else None
+        ),
+    ),
+    Item(
+        prop="P23",
+        name="calls-without-a-descriptor-keep-nothing",
+        run=_calls_without_a_descriptor_keep_nothing,
+        unless=no_descriptor,
+    ),
+    Item(
+        prop="P23",
+        name="accepted-calls-keep-nothing",
+        run=_accepted_calls_keep_nothing,
+        unless=no_descriptor,
+    ),
+    Item(prop="P23", name="nothing-is-lost", run=_nothing_is_lost),
+    Item(prop="P24", name="each-step-fails", run=_each_step_fails),
+]
