@@ -19,10 +19,11 @@ from collections.abc import Iterator
 import pytest
 
 from harness import case as cases
+from harness.abi import ABI
 from harness.battery import BATTERY, Item, Level, no_descriptor, provoked_alone
 from harness.case import Case, Protection
 from harness.channel import RefusedError
-from harness.contract import PAGE, Descriptor, ReadBack, SizeField
+from harness.contract import PAGE, Contract, Descriptor, ReadBack, SizeField
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.interface import Interface, Observed
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Argument, Program, at
@@ -106,6 +107,13 @@ def has(interface: Interface, path: str) -> bool:
     except RefusedError:
         return False
     return True
+
+
+def _no_loop(contract: Contract, abi: ABI) -> str | None:
+    """Why refused calls cannot be made one after the other by nothing but the call."""
+    if contract.queued:
+        return "a queued call is several system calls"
+    return "each call needs another before it" if contract.before else None
 
 
 def _only_a_guest(interface: Interface) -> None:
@@ -408,15 +416,13 @@ BATTERY += [
         prop="P23",
         name="refused-calls-keep-nothing",
         run=_refused_calls_keep_nothing,
-        unless=lambda contract, abi: (
-            "each call needs another before it" if contract.before else None
-        ),
+        unless=_no_loop,
     ),
     Item(
         prop="P23",
         name="calls-without-a-descriptor-keep-nothing",
         run=_calls_without_a_descriptor_keep_nothing,
-        unless=no_descriptor,
+        unless=lambda contract, abi: no_descriptor(contract, abi) or _no_loop(contract, abi),
     ),
     Item(
         prop="P23",
@@ -425,5 +431,5 @@ BATTERY += [
         unless=no_descriptor,
     ),
     Item(prop="P23", name="nothing-is-lost", run=_nothing_is_lost),
-    Item(prop="P24", name="each-step-fails", run=_each_step_fails),
+    Item(prop="P24", name="each-step-fails", run=_each_step_fails, unless=_no_loop),
 ]

@@ -61,8 +61,9 @@ OVER = "over"
 REPORT_LINES = 40
 #: Reports that a test has asked for, and judges by itself: it had kmemleak scan.
 ASKED_FOR = frozenset({"kmemleak"})
-#: After one of these the kernel looks no more: lockdep.c:debug_locks_off().
-BLINDED = frozenset({"lockdep"})
+#: After one of these the kernel looks no more, or not at that place: lockdep.c:
+#: debug_locks_off(), ubsan.c:was_reported().
+BLINDED = frozenset({"lockdep", "ubsan"})
 #: Guests that one run may lose before it gives up.
 MOST_BOOTS = 4
 #: What the kernel prints on the console while tests run: all but debugging.
@@ -162,6 +163,8 @@ class Lab:
         self._told: dict[str, str] = {}  # by take_over()
         self._hushed = False
         self._tainted = 0
+        self._blind: set[str] = set()  #: kinds of which this guest reports no other
+        self._told_of: set[tuple[str, str]] = set()  #: such a kind, and an ABI that met it
         self.boot_events: list[str] = []  #: splats while the last guest booted
 
     # What is built.
@@ -344,18 +347,20 @@ class Lab:
 
     def lose(self, why: GuestError) -> None:
         """Give this guest up: end it, and boot another for the next test, if that may help."""
-        self._stack.close()
-        self._target = None
-        self.guest = None
+        self._end()
         if self.boots >= MOST_BOOTS or self.setup.local:
             self.broken = why
 
     def restart(self) -> None:
         """End the guest, so that the next use boots another; not counted as a loss."""
+        self._end()
+        self.boots = 0
+
+    def _end(self) -> None:
         self._stack.close()
         self._target = None
         self.guest = None
-        self.boots = 0
+        self._blind.clear()
 
     def _watch(self, guest: Guest, channel: Channel) -> None:
         """While an answer is waited for: see that the guest is well, and not lost in reports."""
@@ -363,6 +368,14 @@ class Lab:
         if not self._hushed and len(guest.console.events) - self._seen_events > MOST_REPORTS:
             self._hushed = True
             channel.tell(lib.WIRE_T_WRITE, f"{PRINTK}\0".encode() + SILENT)
+
+    def fresh(self, abi: str) -> None:
+        """Before a test in ``abi``: another guest, if this one is blind for what it may meet.
+
+        That is when a test in another ABI has had it report what it reports once.
+        """
+        if any((kind, abi) not in self._told_of for kind in self._blind):
+            self._end()
 
     def listen(self) -> None:
         """Before a test: the kernel reports what it has to, also what it has reported before."""
@@ -398,11 +411,11 @@ class Lab:
         self._seen_events += len(events)
         return [one for one in events if one.kind not in ASKED_FOR]
 
-    def verify_alive(self, explain: Callable[[Event], str] | None = None) -> None:
+    def verify_alive(self, explain: Callable[[Event], str] | None = None, *, abi: str = "") -> None:
         """Raise what the guest's console has said since the last time: OOPS, PANIC, LOST.
 
         A report that the kernel lives on with is a SplatError, in which
-        ``explain`` tells the call that caused it.
+        ``explain`` tells the call that caused it; ``abi`` is that of the test.
         """
         guest, target = self.guest, self._target
         if guest is None or target is None:
@@ -426,8 +439,9 @@ class Lab:
             error.kind = first.kind
             if explain:
                 error.args = (f"{error}\n  caused by: {explain(first)}",)
-        if BLINDED & {one.kind for one in bad}:
-            self.lose(error)  # a fresh one sees again
+        blind = BLINDED & {one.kind for one in bad}
+        self._blind |= blind
+        self._told_of |= {(kind, abi) for kind in blind}
         raise error
 
     @property

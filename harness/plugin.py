@@ -263,6 +263,7 @@ def interface(
     """
     if lab.setup.local and contract.needs.root:
         pytest.skip(f"left out on this machine's kernel: it needs root: {contract.needs.root}")
+    lab.fresh(abi.name)
     target = lab.target()
     release = kernels.parse_version(target.hello.release)
     if release < contract.since:
@@ -287,7 +288,7 @@ def interface(
     yield made
     request.node.user_properties.append(("calls", target.calls - before))
     brief = request.config.option.brief
-    lab.verify_alive(lambda event: blame.words(lab, event, made, brief=brief))
+    lab.verify_alive(lambda event: blame.words(lab, event, made, brief=brief), abi=abi.name)
 
 
 @pytest.hookimpl(wrapper=True)
