@@ -235,11 +235,23 @@ class Lab:
         for target in self.selftests:
             found |= kselftest.build(
                 target,
-                tree=self.built.tree,
+                tree=self._selftests_tree,
                 headers=self.built.headers,
                 cache=self.setup.cache,
             )
         return found
+
+    @property
+    def _selftests_tree(self) -> Path:
+        """The kernel's tree, or one whose tools/ is the same.
+
+        What is tried on top of a variant mostly leaves the selftests alone, and a
+        tree of its own takes longer than a build.
+        """
+        tried = patches.single(self.setup.patches).touched if self.setup.patches else ()
+        if not tried or any(name.startswith("tools/") for name in tried):
+            return self.built.tree
+        return Lab(dataclasses.replace(self.setup, patches=())).order.tree
 
     def prepare(self) -> None:
         """Build the programs of the guest, unless the cache has them."""

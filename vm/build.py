@@ -41,6 +41,9 @@ FORMAT = "kernel-2"
 #: takes half as long again to build, and BTF needs it.
 DESCRIBED = ("kernel/xyzzy.o",)
 
+#: Beside a work tree: the source that it holds, and the files that were patched in it.
+IN_STEP = "in-step.json"
+
 #: How many files are named that an incremental build starts from.
 SHOWN_CHANGES = 10
 
@@ -373,6 +376,11 @@ class Order:
         return self.plan.cache / "kernels" / f"{self.plan.family}-{self.key}"
 
     @property
+    def tree(self) -> Path:
+        """The patched source tree, made when it is not there; not to be written to."""
+        return self.plan.patched()
+
+    @property
     def there(self) -> bool:
         """Whether the cache has it."""
         return self.directory.is_dir()
@@ -458,7 +466,7 @@ class Order:
             "version": source.version,
             "release": release,
             "origin": source.origin,
-            "notes": list(graft.notes(plan.patched())),
+            "notes": [] if plan.owned else list(graft.notes(plan.patched())),
             "source": source.digest,
             "patches": [patch.name for patch in plan.series.patches],
             "series": plan.series.digest,
@@ -513,7 +521,11 @@ class Order:
         asking Kconfig takes as long as compiling a file that was edited.
         """
         config, stamp = make.objects / ".config", make.objects.parent / "configured.json"
-        made_from = [kconfig.text(self.settings), self.compiler, _kconfig_state(make.tree)]
+        made_from = [
+            kconfig.text(self.settings),
+            self.compiler,
+            _kconfig_state(self.plan, make.tree),
+        ]
         if config.exists() and store.read_json(stamp) == made_from:
             return Cost()
         stamp.unlink(missing_ok=True)
@@ -541,19 +553,32 @@ class Order:
         return cost
 
 
-def _kconfig_state(tree: Path) -> str:
-    """Identity of what Kconfig reads and runs in a work tree, by inode and date.
+def _kconfig_state(plan: _Plan, work: Path) -> str:
+    """Identity of what Kconfig reads and runs in a plan's tree, which ``work`` holds.
 
-    Its files, and the scripts that these call to probe the compiler.  A work
-    tree's files are replaced when their content changes (vm/trees.py:sync).
+    Its files, and the scripts that these call to probe the compiler.  Of a source
+    of ours what the series changes of them tells that; in a user's tree, which is
+    edited, they are looked at.  Work trees' files are replaced when their content
+    changes (vm/trees.py:sync), so inode and date will do.
     """
-    state = (
-        f"{name} {info.st_ino} {info.st_mtime_ns}"
-        for name, info in sorted(trees.scan(tree).items())
-        if name.startswith("scripts/")
-        or name.rpartition("/")[2].startswith(("Kconfig", "Makefile"))
-    )
-    return store.key(*state)
+    if not plan.owned:
+        state = (
+            f"{name} {info.st_ino} {info.st_mtime_ns}"
+            for name, info in sorted(trees.scan(work).items())
+            if _is_kconfigs(name)
+        )
+        return store.key(*state)
+    parts: list[str | bytes] = [plan.digest]
+    for patch in plan.series.patches:
+        for diff in patch.files:
+            if any(_is_kconfigs(name) for name in diff.names):
+                parts += diff.names
+                parts += [line for hunk in diff.hunks for line in hunk.body]
+    return store.key(*parts)
+
+
+def _is_kconfigs(name: str) -> bool:
+    return name.startswith("scripts/") or Path(name).name.startswith(("Kconfig", "Makefile"))
 
 
 def _headers_name(plan: _Plan) -> str:
@@ -586,21 +611,26 @@ def _headers(plan: _Plan, jobs: int, home: Path | None = None) -> tuple[Path, Co
 @contextlib.contextmanager
 def _workplace(plan: _Plan, home: Path, jobs: int) -> Iterator[Make]:
     """The work tree at ``home``, holding ``plan``'s content, for this run alone."""
-    tree = plan.patched()
-    work = home / "tree"
+    work, stamp = home / "tree", home / IN_STEP
     with store.locked(home / "lock", f"using {home}") as lock:
         make = Make(
             tree=work, objects=home / "objects", log=home / "make.log", jobs=jobs, lock=lock
         )
+        held = store.read_json(stamp) or {}
+        stamp.unlink(missing_ok=True)
         if not work.is_dir():
+            tree = plan.patched()
             # Objects of a tree that is gone have nothing to be compared with.
             store.remove(make.objects)
             with store.making(work) as temp:
                 temp.rmdir()
                 trees.link_copy(tree, temp)
         else:
-            changed = trees.sync(tree, work)
-            names = [*changed.written, *changed.removed]
+            if plan.owned and (held.get("source"), held.get("log")) == (plan.digest, _date(make)):
+                names = _lay(plan, work, held["touched"])
+            else:
+                changed = trees.sync(plan.patched(), work)
+                names = [*changed.written, *changed.removed]
             for name in names[:SHOWN_CHANGES]:
                 print(f"  changed: {name}", file=sys.stderr)
             if len(names) > SHOWN_CHANGES:
@@ -608,6 +638,29 @@ def _workplace(plan: _Plan, home: Path, jobs: int) -> Iterator[Make]:
         _mend(make)
         make.log.write_bytes(b"")
         yield make
+        # Not when anything was wrong; and whoever uses the tree writes the log.
+        touched = list(plan.series.touched)
+        store.write_json(stamp, {"source": plan.digest, "touched": touched, "log": _date(make)})
+
+
+def _date(make: Make) -> int:
+    """When the log of an object tree was written, in nanoseconds; 0 when there is none."""
+    return make.log.stat().st_mtime_ns if make.log.exists() else 0
+
+
+def _lay(plan: _Plan, work: Path, held: Sequence[str]) -> list[str]:
+    """Bring a work tree in step that holds the same source, with ``held`` patched.
+
+    Only those files can differ, and the plan's own: looking at all takes longer
+    than compiling what has changed.  Gives those that were touched.
+    """
+    source = plan.obtain()
+    ours = plan.series.touched
+    with patches.applied_files(plan.series, source) as layer:
+        changed = [name for name in ours if trees.lay(name, layer, work)]
+    return changed + [
+        name for name in held if name not in ours and trees.lay(name, source.tree, work)
+    ]
 
 
 def _mend(make: Make) -> None:

@@ -315,6 +315,18 @@ def apply(series: Series, source: Source, *, cache: Path) -> Path:
     return final / "tree"
 
 
+@contextlib.contextmanager
+def applied_files(series: Series, source: Source) -> Iterator[Path]:
+    """A temporary tree of just the files that ``series`` names, as it leaves them.
+
+    For what is tried once: a whole tree is 87,000 links.  Raises as ``apply`` does.
+    """
+    with _scratch(series, source.tree) as tree:
+        for patch in series.patches:
+            _apply_one(patch, tree, source)
+        yield tree
+
+
 def already_applied(series: Series, tree: Path) -> bool:
     """Whether ``tree`` has the whole series.  Never writes to ``tree``."""
     return all(present(series, tree))
@@ -350,7 +362,7 @@ def _scratch(series: Series, tree: Path) -> Iterator[Path]:
         for path in series.touched:
             if (tree / path).is_file():
                 (top / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(tree / path, top / path)
+                shutil.copy(tree / path, top / path)  # scripts are executable
         yield top
 
 

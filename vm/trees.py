@@ -178,6 +178,26 @@ def sync(source: Path, target: Path) -> Synced:
     return Synced(written=tuple(sorted(written)), removed=tuple(removed))
 
 
+def lay(name: str, source: Path, target: Path) -> bool:
+    """Give one file of ``target`` the content that it has in ``source``, which may be none.
+
+    As ``sync`` does it; returns whether that touched anything.
+    """
+    want, have = source / name, target / name
+    if not os.path.lexists(want):
+        if not os.path.lexists(have):
+            return False
+        have.unlink()
+        with contextlib.suppress(OSError):
+            for parent in Path(name).parents[:-1]:
+                (target / parent).rmdir()
+        return True
+    if os.path.lexists(have) and _same(want, want.lstat(), have, have.lstat()):
+        return False
+    _place(want, have)
+    return True
+
+
 def listing(tree: Path) -> list[str]:
     """The source files of a tree that may hold build products, relative.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import fakelinux
 import pytest
 
-from vm import build, cache, kbuild, patches, source
+from vm import build, cache, kbuild, patches, source, trees
 from vm.errors import BuildError, InfraError, UserError
 
 
@@ -282,6 +282,50 @@ def test_kconfig_is_asked_again_only_when_its_input_changes(desk: Desk) -> None:
     fakelinux.make_fragment(desk.fragment, "# Two CPUs.\nCONFIG_SMP=y\n")
     assert desk.build().config.read_text() == "CONFIG_SMP=y\n"
     assert asked()
+
+
+def test_a_work_tree_is_laid_by_what_is_patched_while_nobody_else_uses_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a source of ours: as good as a comparison of all files, and there is none."""
+    tarball = fakelinux.make_tarball(desk.tree, desk.top / "src/linux.tar.xz")
+    kernel = fakelinux.make_kernel(tarball)
+
+    def trial(name: str, value: object) -> build.Built:
+        change = (
+            f"--- a/kernel/{name}.c\n+++ b/kernel/{name}.c\n@@ -1 +1 @@\n"
+            f"-{fakelinux.FILES[f'kernel/{name}.c'].strip()}\n"
+            f"+int {name}(void) {{ return {value}; }}\n"
+        )
+        series = patches.load_series(fakelinux.make_series(desk.top / f"{name}-{value}", m=change))
+        return build.build(
+            kernel,
+            fragments=[str(desk.fragment)],
+            series=desk.series + series,
+            cache=desk.cache,
+            jobs=2,
+        )
+
+    def in_step(built: build.Built) -> bool:
+        return trees.sync(built.tree, work) == trees.Synced(written=(), removed=())
+
+    first = trial("foo", 11)
+    (work,) = (desk.cache / "work").glob("*/tree")
+    with monkeypatch.context() as patch:
+        patch.delattr(trees, "sync")
+        second = trial("bar", 12)
+    assert in_step(second)
+    assert not in_step(first)
+    # It is second's again, and somebody else's run has used it meanwhile.
+    trees.sync(second.tree, work)
+    (work / "kernel/foo.c").unlink()
+    (work.parent / "make.log").write_text("another checkout's\n")
+    assert in_step(trial("foo", 13))
+    # One that fails leaves no claim behind.
+    with pytest.raises(BuildError):
+        trial("bar", "nonsense")
+    assert not (work.parent / build.IN_STEP).exists()
+    assert in_step(trial("bar", 14))
 
 
 def test_variants_share_objects_and_going_back_rebuilds(desk: Desk) -> None:
