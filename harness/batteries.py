@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from harness import (
+    battery_absent,
     battery_kernel,
     battery_outside,
     battery_pointer,
@@ -21,6 +22,7 @@ MODULES = (
     battery_privilege,
     battery_outside,
     battery_kernel,
+    battery_absent,
     explore,
 )
 

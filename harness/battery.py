@@ -73,7 +73,6 @@ Run = Callable[[Interface, Level], None]
 
 #: Properties that no item here stands for, and why.
 ELSEWHERE = {
-    "P18": "takes a kernel without the interface: make guest-test",
     "P21": "what blocks is the interface's own: selftests/target/test_xyzzy.py",
 }
 
@@ -87,6 +86,7 @@ class Item:
     run: Run
     #: Why it does not apply to a contract in an ABI, or None.
     unless: Callable[[Contract, ABI], str | None] = lambda contract, abi: None
+    older: bool = False  #: for kernels that are older than the interface, and for no others
 
 
 BATTERY: list[Item] = []

@@ -483,6 +483,21 @@ class Needs:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Absent:
+    """How a kernel that is older than the interface answers, and what its headers lack.
+
+    ``number`` is the system call's, the same in all tables; None where that is older, as
+    ioctl(2) is.  ``constants`` are others of the contract's, as C: an ioctl's number.
+    With ``step`` it is that step of the set-up that fails, before there is a call.
+    """
+
+    errno: int = codes.ENOSYS
+    number: int | None = None
+    constants: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    step: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Contract:
     """What one interface promises.  Nonsense is refused when it is made."""
 
@@ -511,6 +526,7 @@ class Contract:
     before: tuple[Step, ...] = ()  #: made before each call, whatever becomes of them
     after: tuple[Step, ...] = ()  #: made behind an accepted call: they undo it
     since: tuple[int, int] = (0, 0)  #: the first Linux that has it
+    absent: Absent | None = None  #: what those before it do
     needs: Needs = Needs()
     #: The call is an entry of an io_uring's submission queue, and its outcome is what the
     #: completion says.  ``number`` is the operation, ``args`` are members of struct

@@ -753,7 +753,7 @@ class Interface:
         """Raise ContractBrokenError with these mismatches, if there are any."""
         if found:
             raise ContractBrokenError(
-                f"{self.abi.name}: {self.contract.name}() breaks its contract:", found
+                f"{self.abi.name}: {self.asked.name}() breaks its contract:", found
             )
 
     @property

@@ -26,7 +26,7 @@ import pytest
 from harness import blame, interfaces, known, prove, splats
 from harness import case as cases
 from harness.abi import ABI, ABIS, abi
-from harness.batteries import BATTERY, ELSEWHERE, Level
+from harness.batteries import BATTERY, ELSEWHERE, Item, Level
 from harness.contract import Contract
 from harness.findings import ContractBrokenError
 from harness.interface import Interface, SetupError
@@ -266,9 +266,13 @@ def interface(
     lab.fresh(abi.name)
     target = lab.target()
     release = kernels.parse_version(target.hello.release)
-    if release < contract.since:
-        pytest.skip(f"{contract.name} came with Linux {contract.since[0]}.{contract.since[1]}")
-    lab.check_headers(contract)
+    older = release < contract.since
+    item = request.node.callspec.params.get("battery_item")
+    if older != (isinstance(item, Item) and item.older):
+        came = f"{contract.name} came with Linux {contract.since[0]}.{contract.since[1]}"
+        pytest.skip(came if older else f"{came}, and this kernel has it")
+    if not older:
+        lab.check_headers(contract)
     last = request.config.stash.get(LAST_CONTRACT, contract)
     if last.setup and last != contract:
         for one in lab.setup.abis:  # what it has set up must not last

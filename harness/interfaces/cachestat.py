@@ -12,6 +12,7 @@ cachestat.  Where it is done: mm/filemap.c:cachestat(), which looks at the flags
 from __future__ import annotations
 
 from harness.contract import (
+    Absent,
     Contract,
     Copy,
     Flags,
@@ -45,5 +46,6 @@ CONTRACT = Contract(
     setup=(Step(name="file", call="memfd_create", args=(piece_at(0), 0)),),
     source="cachestat(2); mm/filemap.c:cachestat()",
     since=(6, 5),
+    absent=Absent(number=451),
     needs=Needs(options=("CACHESTAT_SYSCALL",)),
 )

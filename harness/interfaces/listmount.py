@@ -16,6 +16,7 @@ from errno import E2BIG, EINVAL
 
 from harness.contract import (
     PAGE,
+    Absent,
     AtLeast,
     Contract,
     Copy,
@@ -78,5 +79,6 @@ CONTRACT = Contract(
     newer=("LISTMOUNT_REVERSE",),
     source="listmount(2); fs/namespace.c:copy_mnt_id_req()",
     since=(6, 8),
+    absent=Absent(number=458),
     needs=Needs(),
 )

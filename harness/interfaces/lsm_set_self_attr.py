@@ -17,6 +17,7 @@ from errno import E2BIG, EINVAL, EOPNOTSUPP
 
 from harness.contract import (
     PAGE,
+    Absent,
     AtLeast,
     AtMost,
     Contract,
@@ -59,5 +60,6 @@ CONTRACT = Contract(
     effect=Fails(errno=EOPNOTSUPP),
     source="lsm.rst; security/security.c:security_setselfattr()",
     since=(6, 8),
+    absent=Absent(number=460),
     needs=Needs(options=("SECURITY",)),
 )

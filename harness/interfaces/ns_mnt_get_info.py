@@ -10,9 +10,10 @@ a1d220d9dafa ("nsfs: iterate through mount namespaces"), v6.12.
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, ENOTTY
 
 from harness.contract import (
+    Absent,
     Contract,
     Copy,
     Fills,
@@ -59,4 +60,5 @@ CONTRACT = Contract(
     setup=(Step(name="namespace", call="openat", args=(AT_FDCWD, piece_at(0), 0, 0)),),
     source="ioctl_nsfs(2); fs/nsfs.c:copy_ns_info_to_user()",
     since=(6, 12),
+    absent=Absent(errno=ENOTTY),
 )

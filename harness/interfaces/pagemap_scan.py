@@ -15,9 +15,10 @@ shorter one at the end of its memory gets EFAULT.  Nothing that is written forbi
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, ENOTTY
 
 from harness.contract import (
+    Absent,
     Constant,
     Contract,
     Copy,
@@ -92,5 +93,6 @@ CONTRACT = Contract(
     setup=(Step(name="pagemap", call="openat", args=(AT_FDCWD, piece_at(0), 0, 0)),),
     source="ioctl_pagemap_scan(2); fs/proc/task_mmu.c:pagemap_scan_get_args()",
     since=(6, 7),
+    absent=Absent(errno=ENOTTY, constants={"PAGEMAP_SCAN": "_IOWR('f', 16, char[96])"}),
     needs=Needs(options=("PROC_PAGE_MONITOR",)),
 )

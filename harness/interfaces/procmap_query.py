@@ -14,10 +14,11 @@ The mapping that is asked for is the one that this question's bytes lie beside.
 
 from __future__ import annotations
 
-from errno import E2BIG, EINVAL
+from errno import E2BIG, EINVAL, ENOTTY
 
 from harness.contract import (
     PAGE,
+    Absent,
     BothOrNeither,
     Constant,
     Contract,
@@ -95,5 +96,6 @@ CONTRACT = Contract(
     setup=(Step(name="maps", call="openat", args=(AT_FDCWD, piece_at(0), 0, 0)),),
     source="linux/fs.h; fs/proc/task_mmu.c:do_procmap_query()",
     since=(6, 11),
+    absent=Absent(errno=ENOTTY, constants={"PROCMAP_QUERY": "_IOWR('f', 17, char[104])"}),
     needs=Needs(options=("PROC_PAGE_MONITOR",)),
 )

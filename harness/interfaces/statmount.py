@@ -16,6 +16,7 @@ from __future__ import annotations
 from errno import ENOENT
 
 from harness.contract import (
+    Absent,
     Contract,
     Fails,
     Flags,
@@ -43,4 +44,5 @@ CONTRACT = Contract(
     effect=Fails(errno=ENOENT),
     source="statmount(2); fs/namespace.c:copy_mnt_id_req()",
     since=(6, 8),
+    absent=Absent(number=457),
 )

@@ -11,9 +11,10 @@ The socket has no keys, so what is accepted ends with ENOENT.
 
 from __future__ import annotations
 
-from errno import E2BIG, EINVAL, ENOENT
+from errno import E2BIG, EINVAL, ENOENT, ENOPROTOOPT
 
 from harness.contract import (
+    Absent,
     Contract,
     Copy,
     Fails,
@@ -85,5 +86,6 @@ CONTRACT = Contract(
     setup=(Step(name="socket", call="socket", args=(AF_INET, SOCK_STREAM, 0)),),
     source="tcp_ao.rst; net/ipv4/tcp_ao.c:tcp_ao_del_cmd()",
     since=(6, 7),
+    absent=Absent(errno=ENOPROTOOPT),
     needs=Needs(options=("TCP_AO",)),
 )

@@ -15,9 +15,10 @@ TCP_AO setsockopt()s"), v6.7.
 
 from __future__ import annotations
 
-from errno import E2BIG, EINVAL
+from errno import E2BIG, EINVAL, ENOPROTOOPT
 
 from harness.contract import (
+    Absent,
     Contract,
     Copy,
     Head,
@@ -82,5 +83,6 @@ CONTRACT = Contract(
     setup=(Step(name="socket", call="socket", args=(AF_INET, SOCK_STREAM, 0)),),
     source="tcp_ao.rst; net/ipv4/tcp_ao.c:tcp_ao_info_cmd()",
     since=(6, 7),
+    absent=Absent(errno=ENOPROTOOPT),
     needs=Needs(options=("TCP_AO",)),
 )

@@ -15,10 +15,11 @@ What was registered is given back behind each accepted call.
 
 from __future__ import annotations
 
-from errno import E2BIG, EINVAL
+from errno import E2BIG, EINVAL, ENOENT
 
 from harness.contract import (
     PAGE,
+    Absent,
     AtMost,
     Constant,
     Contract,
@@ -67,6 +68,15 @@ SETUP = (
         may_fail=True,
     ),
     Step(name="data", call="openat", args=(AT_FDCWD, piece_at(PATH), O_RDWR, 0)),
+)
+#: Without it there is no file.
+ABSENT = Absent(
+    errno=ENOENT,
+    step="data",
+    constants={
+        "DIAG_IOCSREG": "_IOWR('*', 0, char *)",
+        "DIAG_IOCSUNREG": "_IOW('*', 2, char *)",
+    },
 )
 NEEDS = Needs(
     root="user_events_data belongs to root",
@@ -122,5 +132,6 @@ CONTRACT = Contract(
     ),
     source="user_events.rst; kernel/trace/trace_events_user.c:user_reg_get()",
     since=(6, 4),
+    absent=ABSENT,
     needs=NEEDS,
 )

@@ -32,7 +32,7 @@ from harness.contract import (
     Version,
     piece_at,
 )
-from harness.interfaces.user_events_reg import BIT, NEEDS, PIECES, REG, SETUP, WORD
+from harness.interfaces.user_events_reg import ABSENT, BIT, NEEDS, PIECES, REG, SETUP, WORD
 
 SIZE = 16  # bytes
 
@@ -71,5 +71,6 @@ CONTRACT = Contract(
     ),
     source="user_events.rst; kernel/trace/trace_events_user.c:user_unreg_get()",
     since=(6, 4),
+    absent=ABSENT,
     needs=NEEDS,
 )

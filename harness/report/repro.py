@@ -683,7 +683,7 @@ def _template() -> jinja2.Template:
 
 def file_name(interface: Interface, *, prop: str, number: int) -> str:
     """repro-xyzzy-P3-m32-1.c: what is called, what does not hold, how, which."""
-    parts = ("repro", interface.contract.name, prop, interface.abi.name, str(number))
+    parts = ("repro", interface.asked.name, prop, interface.abi.name, str(number))
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)) + ".c"
 
 
