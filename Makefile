@@ -23,7 +23,7 @@ MIRROR ?= ## a base URL to download the kernel's source from
 MUTANT ?= ## only these mutants, by number or name, several with commas (default: all)
 WITHOUT ?= ## judge mutants as if the battery lacked this property, such as P3
 REPEAT ?= ## only the named property of each mutant, so many times: make mutants MUTANT=22,23,24 REPEAT=20
-MERGE ?= ## `make skew` runs nothing, and makes one table of the reports below this directory
+MERGE ?= ## `make skew` and `make conformance` run nothing, and make one table of the reports below this directory
 PYTEST_ARGS ?= ## more arguments for pytest, such as '-k flags -x'
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3) ## makes build/venv; 3.11 or newer
 
@@ -158,7 +158,7 @@ conformance: ## Linux's own extensible interfaces, on 6.12 and 6.1 as they are: 
 	$(call job,conformance,$(call option,--kernel,$(call given,KERNEL)) \
 		$(call option,--accel,$(ACCEL)) $(call option,--abi,$(ABI)) \
 		$(call option,--battery,$(BATTERY)) $(call option,--jobs,$(JOBS)) \
-		$(call option,--mirror,$(MIRROR)),$(PYTEST_ARGS))
+		$(call option,--mirror,$(MIRROR)) $(call option,--merge,$(MERGE)),$(PYTEST_ARGS))
 
 .PHONY: kernels
 kernels: ## build every kernel with every version of the sample, and without; or some, by name

@@ -22,6 +22,7 @@ from harness.abi import ABIS
 from harness.contract import Contract
 from harness.lab import Lab, Setup
 from harness.plugin import REPORT_DIR, chosen_abis
+from harness.report import results as records
 from harness.skew import finish as skew_finish
 from harness.skew import labs as skew_labs
 from harness.skew import results as skew_results
@@ -45,6 +46,8 @@ GUEST_TESTS = "selftests/vm"
 TARGET_TESTS = "selftests/target"
 #: And the battery, which is a part of the package.
 BATTERY_TESTS = Path(conformance.__file__).parent / "test_contract.py"
+#: And the kernel's own selftests of the interfaces that it is about.
+KSELFTESTS = BATTERY_TESTS.with_name("test_kselftests.py")
 #: And the matrix of old and new.
 SKEW_TESTS = BATTERY_TESTS.with_name("test_skew.py")
 
@@ -173,7 +176,14 @@ def check(contract: str, battery: str, pytest_args: tuple[str, ...], **asked: An
 
 
 @cli.command("conformance")
-@_options("abi", "accel", "battery", "jobs", "mirror", "report")
+@_options("abi", "accel", "battery", "jobs", "mirror")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=f"{REPORT_DIR}/conformance",
+    show_default=True,
+    help="Where the run's output goes.",
+)
 @click.option(
     "--kernel",
     "several",
@@ -187,38 +197,66 @@ def check(contract: str, battery: str, pytest_args: tuple[str, ...], **asked: An
     default="",
     help="Only these names of harness/interfaces, several with commas.",
 )
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the table, without links into the report, there too: docs/interfaces.md.",
+)
+@click.option(
+    "--merge",
+    type=click.Path(path_type=Path),
+    help="Run nothing: one table, in this directory, out of the reports below it.",
+)
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def conformance_of_linux(
-    several: str, named: str, battery: str, report: Path, pytest_args: tuple[str, ...], **asked: Any
+    several: str,
+    named: str,
+    battery: str,
+    report: Path,
+    page: Path | None,
+    merge: Path | None,
+    pytest_args: tuple[str, ...],
+    **asked: Any,
 ) -> None:
     """Put Linux's own interfaces to the test on kernels without a patch of ours."""
     from harness.report import conformance as tables  # noqa: PLC0415 - nothing else needs it
 
     own = named or ",".join(interfaces.own())
     interfaces.load_several(own)
-    kernels_asked = [one.strip() for one in several.split(",") if one.strip()]
+    report = merge or report
     setups = [
         _setup(**asked, kernel=one, variant="conformance", report=report / f"linux-{one}")
-        for one in kernels_asked
+        for one in (name.strip() for name in several.split(","))
+        if one
     ]
-    runs, worst = [], 0
+    worst = 0
+    if merge is not None:
+        for setup in setups:
+            if not (setup.report / records.FILE).exists():
+                click.echo(f"Linux {setup.kernel}: no report in {setup.report}", err=True)
+                worst = 1
+        setups = [one for one in setups if (one.report / records.FILE).exists()]
+        if not setups:
+            raise UserError(f"--merge {merge}: there is no report of any kernel in it")
+    runs = []
     for setup in setups:
-        _prepare(Lab(setup))
-        args = [sys.executable, "-m", "pytest", str(BATTERY_TESTS), "-q", "--prove"]
-        args += [*_pytest_options(setup, battery), "--contract", own, *pytest_args]
-        proc.show(args)
-        code = subprocess.call(args)
-        if code not in (0, 1):
-            raise SystemExit(code)
-        worst = max(worst, code)
+        if merge is None:
+            _prepare(Lab(setup))
+            args = [sys.executable, "-m", "pytest", str(BATTERY_TESTS), str(KSELFTESTS), "-q"]
+            args += ["--prove", *_pytest_options(setup, battery), "--contract", own, *pytest_args]
+            proc.show(args)
+            code = subprocess.call(args)
+            if code not in (0, 1):
+                raise SystemExit(code)
+            worst = max(worst, code)
         runs.append(tables.load(setup.kernel, setup.report))
-    abis = [one.name for one in setups[0].abis]
-    for name, text in (
-        ("index.html", tables.html(runs, abis)),
-        ("interfaces.md", tables.markdown(runs, abis)),
-    ):
-        (report / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-        click.echo(f"table: {report / name}")
+        worst = max(worst, bool(tables.broken(runs[-1]) or runs[-1].gone))
+    abis = list(dict.fromkeys(abi.name for setup in setups for abi in setup.abis))
+    for line in (line for one in runs for line in tables.lacking(one, abis)):
+        click.echo(f"only theirs: {line}", err=True)
+        worst = max(worst, 1)
+    for path in tables.write(runs, abis, report, page=page):
+        click.echo(f"table: {path}")
     raise SystemExit(worst)
 
 

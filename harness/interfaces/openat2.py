@@ -13,9 +13,8 @@ of `flags` is not: it is FMODE_NONOTIFY inside the kernel, and build_open_flags(
 strips it as it strips O_CLOEXEC.  Mended, without being the aim, by commit
 ebe559609d78 ("fs: get rid of __FMODE_NONOTIFY kludge").
 
-Promised too, and not said here: flags that conflict, such as O_PATH with most
-others, are EINVAL; O_CLOEXEC, a bit of a field and not of an argument, sets
-FD_CLOEXEC.
+Promised too, and not said here: O_TMPFILE without a way to write is EINVAL; O_CLOEXEC,
+a bit of a field and not of an argument, sets FD_CLOEXEC.
 """
 
 from __future__ import annotations
@@ -45,6 +44,7 @@ VER0 = 24  # bytes: OPEN_HOW_SIZE_VER0
 AT_FDCWD = (1 << 64) - 100
 
 O_CREAT = 0o100
+O_PATH = 0o10000000
 TMPFILE = 0o20000000  # __O_TMPFILE: O_TMPFILE without the O_DIRECTORY in it
 
 #: include/linux/fcntl.h:VALID_OPEN_FLAGS, as include/uapi/asm-generic/fcntl.h has them.
@@ -66,9 +66,12 @@ OPEN_FLAGS = {
     "O_NOATIME": 0o1000000,
     "O_CLOEXEC": 0o2000000,
     "__O_SYNC": 0o4000000,  # O_SYNC is this and O_DSYNC
-    "O_PATH": 0o10000000,
+    "O_PATH": O_PATH,
     "__O_TMPFILE": TMPFILE,
 }
+
+#: fs/open.c:O_PATH_FLAGS: what O_PATH goes with; openat2(2), "EINVAL".
+WITH_PATH = ("O_PATH", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC")
 
 BENEATH = 0x08
 IN_ROOT = 0x10
@@ -111,6 +114,16 @@ CONTRACT = Contract(
         NotTogether(field="resolve", bits=BENEATH | IN_ROOT),
         AtMost(field="mode", maximum=0o7777),  # S_IALLUGO
         OnlyWith(field="mode", other="flags", bits=O_CREAT | TMPFILE),
+        # O_RDWR with it, since O_TMPFILE asks for a way to write.
+        NotTogether(
+            field="flags",
+            bits=O_CREAT | TMPFILE | OPEN_FLAGS["O_DIRECTORY"] | OPEN_FLAGS["O_RDWR"],
+        ),
+        *(
+            NotTogether(field="flags", bits=O_PATH | bit)
+            for name, bit in OPEN_FLAGS.items()
+            if name not in WITH_PATH
+        ),
     ),
     example={"flags": 0, "mode": 0, "resolve": 0},
     effect=Descriptor(),
