@@ -34,12 +34,9 @@ import sys
 import threading
 import tomllib
 import types
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
-
-import pexpect
 
 from vm.accel import DEAD, Accel
 from vm.console import Console, Event
@@ -47,6 +44,7 @@ from vm.deadline import Deadline
 from vm.errors import GuestError, InfraError, UserError, Verdict
 from vm.paths import VM
 from vm.proc import show
+from vm.terminal import Terminal, has_data, signal_name, signals_held
 
 #: Lines of the console that a GuestError brings along: the last ones, or the
 #: first ones of the kernel's report that is its cause.
@@ -209,107 +207,17 @@ def _write_stand_in(spec: GuestSpec) -> None:
     _stand_in_path(spec).write_text(f"Linux version {version}\n")
 
 
-class _Terminal(pexpect.spawn):  # type: ignore[type-arg]  # generic for type checkers only
-    """virtme-run on its pseudo-terminal, as the console's source.
+def _ended_how(terminal: Terminal) -> str:
+    """What became of QEMU, as far as virtme-run says.
 
-    The console's thread reads it; any thread may signal it.  The lock keeps
-    waitpid() and kill() apart, so that no signal goes to another's process.
+    virtme-run exits with QEMU's wait status, of which the lower eight bits
+    survive: the signal, and nothing of an exit code.
     """
-
-    ptyproc: Any  # pexpect's stubs leave it out
-    leader: int  #: virtme-run, and the process group of all that it starts
-
-    def __init__(
-        self,
-        command: list[str],
-        *,
-        pass_fds: tuple[int, ...],
-        stderr: int,
-        mask: set[signal.Signals],
-    ) -> None:
-        """Start ``command``; ``mask``: the signals that it is to have blocked."""
-        self._pass_fds = (*pass_fds, stderr)
-        self._guard = threading.Lock()
-
-        def in_child() -> None:
-            for fd in pass_fds:
-                os.set_inheritable(fd, True)
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            # `nohup` would be inherited, and QEMU outlive us.
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-        env = {name: value for name, value in os.environ.items() if name != "TERM"}
-        env["PATH"] = f"{Path(command[0]).parent}:{env.get('PATH', os.defpath)}"
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forkpty() beside threads; the child does no more
-            # than what in_child() does, and executes.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            super().__init__(
-                command[0], command[1:], timeout=None, echo=False, env=env, preexec_fn=in_child
-            )
-        assert self.pid is not None
-        self.leader = self.pid
-        os.set_inheritable(self.child_fd, False)
-        # Waits that are for programs which heed SIGHUP; see end().
-        self.ptyproc.delayafterclose = 0.0
-
-    def _spawnpty(self, args: list[str], **kwargs: Any) -> Any:
-        """Hand on further descriptors, which pexpect's own constructor cannot."""
-        spawn = super()._spawnpty  # type: ignore[misc]  # left out of the stubs
-        return spawn(args, pass_fds=self._pass_fds, **kwargs)
-
-    def read(self, size: int = 65536) -> bytes:
-        """The next bytes of the console; none at its end."""
-        with self._guard:
-            try:
-                data = self.read_nonblocking(size, timeout=0)
-            except pexpect.TIMEOUT:  # poll() was wrong: a hangup that has been taken back
-                return b"" if not self.isalive() else b"\n"
-            except pexpect.EOF:
-                return b""
-        assert isinstance(data, bytes)
-        return data
-
-    def end(self) -> None:
-        """SIGKILL to virtme-run and all that it started."""
-        with self._guard:
-            if not self.terminated:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self.leader, signal.SIGKILL)
-
-    def ended_how(self) -> str:
-        """What became of QEMU, as far as virtme-run says.
-
-        virtme-run exits with QEMU's wait status, of which the lower eight bits
-        survive: the signal, and nothing of an exit code.
-        """
-        if self.signalstatus:
-            return f"virtme-run was ended by {_signal_name(self.signalstatus)}"
-        if self.exitstatus:
-            return f"QEMU was ended by {_signal_name(self.exitstatus & 0x7F)}"
-        return "QEMU ended by itself"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[set[signal.Signals]]:
-    """Put off Ctrl-C and SIGTERM until the block has ended.
-
-    The block is given the mask that was before.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield {signal.Signals(number) for number in before}
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if terminal.signalstatus:
+        return f"virtme-run was ended by {signal_name(terminal.signalstatus)}"
+    if terminal.exitstatus:
+        return f"QEMU was ended by {signal_name(terminal.exitstatus & 0x7F)}"
+    return "QEMU ended by itself"
 
 
 class _Drain:
@@ -404,8 +312,8 @@ class Guest:
             (spec.log_dir / "accel.txt").write_text(f"{spec.accel}\n")
             show(command)
             # From the fork on, a process must be known to whoever ends it.
-            with _signals_held() as mask:
-                self._terminal = _Terminal(
+            with signals_held() as mask:
+                self._terminal = Terminal(
                     command,
                     pass_fds=tuple(fds.values()),
                     stderr=err_theirs.fileno(),
@@ -429,7 +337,7 @@ class Guest:
             known = self._find_qemu()
             self._record_command()
             ready = {fd for fd, _ in poll.poll(1000 * min(deadline.left, 0.25 if known else 0.02))}
-            if first.fileno() in ready and _has_data(first):
+            if first.fileno() in ready and has_data(first):
                 break
             self.check(booting=True)
             if not spec.greets and self._stage() == len(STAGES):
@@ -535,7 +443,7 @@ class Guest:
             if event.verdict is Verdict.PANIC:
                 self.console.join(REPORT_SECONDS)
             raise self._event_error(event)
-        how = self._terminal.ended_how()
+        how = _ended_how(self._terminal)
         over = [found[1] for text in self.console.tail(TAIL_LINES) if (found := OVER.search(text))]
         if over:
             how = over[-1]
@@ -578,7 +486,7 @@ class Guest:
 
     def _end(self) -> None:
         """kill(), for the way out: what cannot be ended is said, the rest is closed."""
-        with _signals_held():
+        with signals_held():
             self.kill()
 
     def close(self) -> None:
@@ -608,11 +516,3 @@ class Guest:
             console_tail=self.console.tail(TAIL_LINES),
             hint=f"the whole console: {self.console.path}",
         )
-
-
-def _has_data(sock: socket.socket) -> bool:
-    """Whether a readable socket has a byte, and not only its end."""
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except ConnectionResetError:
-        return False
