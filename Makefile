@@ -122,6 +122,11 @@ at-test: ## the tests of xyzzyat(2), the second sample, on a kernel that has it
 	$(call job,vm-test,$(mutant-options) --variant at --report build/report-at \
 		$(call option,--abi,$(ABI)),selftests/target)
 
+.PHONY: uml-test
+uml-test: ## both samples in user-mode Linux, an ordinary process: the m64 battery and selftests
+	$(call job,vm-test,$(mutant-options) --variant um --report build/report-um \
+		$(call option,--battery,$(BATTERY)),$(PYTEST_ARGS))
+
 .PHONY: guest-test
 guest-test: ## the tests of the harness itself on guests: killed, hung, panicked
 	$(call job,guest-test,$(guest-options),$(PYTEST_ARGS))

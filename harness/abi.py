@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from vm import kernels
 from vm.errors import UserError
 
 
@@ -63,6 +64,11 @@ ABIS: tuple[ABI, ...] = (
         why="the native entry with bit 30 set in the number: ILP32 over 64-bit registers",
     ),
 )
+
+
+#: The ABIs of which a kernel of ours runs programs, by what it is built for.  User-mode
+#: Linux has one table (arch/x86/um/sys_call_table_64.c), whichever way a call is made.
+OF_ARCH: Mapping[str, tuple[ABI, ...]] = {kernels.X86: ABIS, kernels.UM: ABIS[:1]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

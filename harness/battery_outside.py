@@ -175,6 +175,8 @@ def _a_filter_sees_arch_and_number(interface: Interface, level: Level) -> None:
 
 def _a_tracer_sees_the_call(interface: Interface, level: Level) -> None:
     """PTRACE_GET_SYSCALL_INFO: arch, number and six registers at entry, the result at exit."""
+    if why := interface.target.lacking.get("PTRACE_GET_SYSCALL_INFO"):
+        pytest.skip(why)
     found = _Findings(interface)
     for way in _ways(interface):
         arch, number = _arch(interface, way), interface.number(interface.contract.number, way)
@@ -231,6 +233,8 @@ def _tracepoints_show_the_call(interface: Interface, level: Level) -> None:
     """
     if not interface.target.guest:
         pytest.skip("this machine's tracepoints are not ours to switch on")
+    if why := interface.target.lacking.get("tracepoints"):
+        pytest.skip(why)
     if _read(interface, "events/syscalls/enable") is None:
         pytest.skip("this kernel has no FTRACE_SYSCALLS, or no tracefs is mounted")
     found = _Findings(interface)

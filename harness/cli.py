@@ -294,7 +294,7 @@ def _prepare(lab: Lab, *contracts: Contract) -> None:
     how = "from the cache" if built.cached else f"built, {built.seconds_cpu:.0f} s of CPU time"
     click.echo(f"kernel: {built.release}, {how} ({built.directory.name})", err=True)
     lab.prepare()
-    click.echo(f"accelerator: {lab.accel}", err=True)
+    click.echo(f"accelerator: {lab.machine}", err=True)
 
 
 @cli.command("skew")

@@ -19,7 +19,7 @@ from typing import Any
 from harness.findings import Mismatch
 from harness.report.results import PROPERTIES
 from vm.errors import InfraError
-from vm.kernels import Version, parse_version
+from vm.kernels import X86, Version, parse_version
 
 TABLE = Path(__file__).resolve().parent / "interfaces" / "findings.toml"
 
@@ -49,10 +49,12 @@ class Known:
     fix: str = ""  #: the upstream commit that mends it; empty: none is known
     since: Version | None = None  #: the first kernel that has it; None: all that have the call
     until: Version | None = None  #: the last
+    arch: str = X86  #: what a kernel that has it is built for
 
-    def holds(self, version: Version) -> bool:
-        """Whether a kernel of ``version`` has it."""
-        return (self.since or version) <= version <= (self.until or version)
+    def holds(self, version: Version, arch: str = X86) -> bool:
+        """Whether a kernel of ``version``, built for ``arch``, has it."""
+        span = (self.since or version) <= version <= (self.until or version)
+        return span and arch == self.arch
 
     @property
     def span(self) -> str:
@@ -111,10 +113,12 @@ def load(table: Path = TABLE) -> Mapping[str, Known]:
     return found
 
 
-def of(interface: str, version: Version, table: Path = TABLE) -> list[Known]:
-    """The findings that a kernel of ``version`` has about an interface."""
+def of(interface: str, version: Version, table: Path = TABLE, *, arch: str = X86) -> list[Known]:
+    """The findings that a kernel of ``version``, built for ``arch``, has about an interface."""
     return [
-        one for one in load(table).values() if one.interface == interface and one.holds(version)
+        one
+        for one in load(table).values()
+        if one.interface == interface and one.holds(version, arch)
     ]
 
 

@@ -18,24 +18,25 @@ from pathlib import Path
 
 from harness import layout as layouts
 from harness import target as targets
-from harness.abi import ABI
+from harness.abi import ABI, OF_ARCH
 from harness.caller import build as callers
 from harness.caller.build import Programs
-from harness.channel import Channel, RefusedError
+from harness.channel import Channel, Hello, RefusedError
 from harness.contract import Contract
 from harness.layout import Compiler
 from harness.splats import SplatError
 from harness.target import Target
 from harness.wire import lib
-from vm import accel, build, image, kernels, kselftest, patches, paths, source
+from vm import accel, build, image, kernels, kselftest, ltp, patches, paths, source
 from vm.accel import Accel
 from vm.build import Built
 from vm.console import Event
 from vm.deadline import Deadline
-from vm.errors import GuestError, InfraError, UserError, Verdict
+from vm.errors import GuestError, HarnessError, InfraError, UserError, Verdict
 from vm.guest import Guest, GuestSpec
 from vm.guestroot import make_root
 from vm.kernels import Version
+from vm.uml import ForbiddenError, Uml, UmlSpec
 
 #: The virtio-serial port of the agent (agent.c:PORT).
 PORT = "extsys.0"
@@ -81,6 +82,15 @@ ELSEWHERE_HINT = (
 )
 #: What a user may ask for.
 ACCELS = ("auto", "kvm", "tcg")
+#: What a kernel lacks that is built for something else than x86, by what asks for it.
+LACKING: Mapping[str, Mapping[str, str]] = {
+    kernels.UM: {
+        "tracepoints": "user-mode Linux has no tracepoints of system calls: "
+        "arch/um/Kconfig does not select HAVE_SYSCALL_TRACEPOINTS",
+        "PTRACE_GET_SYSCALL_INFO": "user-mode Linux has no PTRACE_GET_SYSCALL_INFO: "
+        "arch/um/Kconfig does not select HAVE_ARCH_TRACEHOOK",
+    }
+}
 #: CPUID's signature, by kind of acceleration.
 SIGNATURES = {"kvm": "KVMKVMKVM", "tcg": "TCGTCGTCGTCG"}
 
@@ -113,7 +123,14 @@ class Setup:
             name = source.tree_kernel(tree).name if tree else kernels.DEFAULT_KERNEL
             object.__setattr__(self, "kernel", name)  # the one way in a frozen class
         kernels.kernel(self.kernel)
-        kernels.variant(self.variant)
+        runs = OF_ARCH[kernels.variant(self.variant).arch]
+        if not self.local and not self.bzimage and not set(self.abis) <= set(runs):
+            # All of them is what nobody has asked for.
+            chosen = tuple(one for one in self.abis if one in runs)
+            if not chosen:
+                names = ", ".join(one.name for one in runs)
+                raise UserError(f"VARIANT={self.variant} runs {names} programs only")
+            object.__setattr__(self, "abis", chosen)
         if not self.local and not self.bzimage:
             build.stacked(self.kernel, self.variant)
         if self.accel not in ACCELS:
@@ -154,8 +171,8 @@ class Lab:
             str, Path
         ] = {}  #: further files of the guest's: name below GUEST_DIR → file
         self.boots = 0
-        self.broken: GuestError | None = None  #: why the run gave up on guests
-        self.guest: Guest | None = None
+        self.broken: HarnessError | None = None  #: why the run gave up on guests
+        self.guest: Guest | Uml | None = None
         self._target: Target | None = None
         self._release: str | None = None
         self._stack = contextlib.ExitStack()
@@ -253,6 +270,18 @@ class Lab:
             return self.built.tree
         return Lab(dataclasses.replace(self.setup, patches=())).order.tree
 
+    @cached_property
+    def ltp_tests(self) -> Mapping[str, Path]:
+        """LTP's tests of the series' calls, xyzzy01-m64 and so on; none where LTP is not."""
+        if self.setup.bzimage or not ltp.find():
+            return {}
+        return ltp.programs(
+            self.selftests,
+            cflags={one.name: one.cflag for one in self.setup.abis},
+            headers=self.built.headers,
+            output=self.setup.report / "ltp",
+        )
+
     def prepare(self) -> None:
         """Build the programs of the guest, unless the cache has them."""
         _ = self.programs
@@ -267,8 +296,30 @@ class Lab:
 
     @cached_property
     def accel(self) -> Accel:
-        """KVM where a kernel has booted under it, else TCG.  NoKvmError when it was insisted on."""
+        """KVM where a kernel has booted under it, else TCG.  NoKvmError when it was insisted on.
+
+        Raises UserError for a kernel that is no machine's.
+        """
+        if self.arch != kernels.X86:
+            raise UserError(
+                f"VARIANT={self.setup.variant} is no kernel for QEMU",
+                hint="make uml-test runs it",
+            )
         return accel.choose(self.setup.accel, self.image, cache=self.setup.cache)
+
+    @property
+    def arch(self) -> str:
+        """What the kernel is built for: kernels.X86, or kernels.UM."""
+        if self.setup.bzimage or self.setup.local:
+            return kernels.X86
+        return kernels.variant(self.setup.variant).arch
+
+    @property
+    def machine(self) -> str:
+        """What the kernel runs on, for people."""
+        if self.arch == kernels.UM:
+            return "none: user-mode Linux is a process of this machine"
+        return str(self.accel)
 
     @property
     def image(self) -> Path:
@@ -290,6 +341,8 @@ class Lab:
             files[f"{GUEST_DIR}/caller-{abi.name}"] = path
         for name, path in self.kselftests.items():
             files[f"{GUEST_DIR}/{name}"] = path
+        for name, path in self.ltp_tests.items():
+            files[f"{GUEST_DIR}/{name}"] = path
         for name, path in self.files.items():
             files[f"{GUEST_DIR}/{name}"] = path
         return make_root(self._root_dir, files)
@@ -300,7 +353,8 @@ class Lab:
         """The run's target; a fresh guest when the one before was lost.
 
         Raises the GuestError that ended the last guest when there have been
-        too many, and whatever building or booting raises.
+        too many, ForbiddenError where user-mode Linux cannot run, and whatever
+        building or booting raises.
         """
         if self.broken:
             raise self.broken
@@ -319,6 +373,8 @@ class Lab:
         if not self.setup.bzimage:
             shutil.copyfile(self.built.config, logs / "config")
         row = kernels.variant(self.setup.variant)
+        if self.arch == kernels.UM:
+            return self._boot_uml(logs)
         spec = GuestSpec(
             image=self.image,
             root=self.root,
@@ -345,8 +401,41 @@ class Lab:
                 f"the guest runs under {hello.hypervisor or 'no hypervisor'}, not {signature}",
                 hint="QEMU fell back to another accelerator; ACCEL=tcg avoids KVM",
             )
+        return self._booted(guest, channel, hello, name=f"Linux {hello.release}")
+
+    def _boot_uml(self, logs: Path) -> Target:
+        spec = UmlSpec(
+            image=self.image,
+            root=self.root,
+            program=f"{GUEST_DIR}/agent",
+            port=PORT,
+            memory=max(self.setup.memory, kernels.variant(self.setup.variant).memory),
+            log_dir=logs,
+        )
+        try:
+            guest = self._stack.enter_context(Uml.boot(spec, BOOT_SECONDS))
+            channel = Channel(guest.ports[PORT], watch=lambda: self._watch(guest, channel))
+            hello = channel.hello(Deadline.after(BOOT_SECONDS, "the agent's first frame"))
+        except ForbiddenError as exc:
+            self.broken = exc
+            raise
+        except GuestError as exc:
+            self.lose(exc)
+            raise
+        return self._booted(guest, channel, hello, name=f"user-mode Linux {hello.release}")
+
+    def _booted(self, guest: Guest | Uml, channel: Channel, hello: Hello, *, name: str) -> Target:
+        """The target that a guest is which has said its first word."""
         paths_in_guest = {abi: f"{GUEST_DIR}/caller-{abi.name}" for abi in self.setup.abis}
-        target = Target(channel, paths_in_guest, hello, name=f"Linux {hello.release}", guest=True)
+        target = Target(
+            channel,
+            paths_in_guest,
+            hello,
+            name=name,
+            guest=True,
+            built_for=OF_ARCH[self.arch],
+            lacking=LACKING.get(self.arch),
+        )
         target.write_file(PRINTK, LOGLEVEL)
         self.guest = guest
         self._hushed = False
@@ -374,7 +463,7 @@ class Lab:
         self.guest = None
         self._blind.clear()
 
-    def _watch(self, guest: Guest, channel: Channel) -> None:
+    def _watch(self, guest: Guest | Uml, channel: Channel) -> None:
         """While an answer is waited for: see that the guest is well, and not lost in reports."""
         guest.check()
         if not self._hushed and len(guest.console.events) - self._seen_events > MOST_REPORTS:
@@ -486,7 +575,7 @@ class Lab:
                 found["variant"] = str(kernels.variant(self.setup.variant))
                 if notes := self.built.record.get("notes"):
                     found["patches"] = "; ".join(notes)
-            found["accelerator"] = str(self.accel)
+            found["accelerator"] = self.machine
             found["guests booted"] = str(self.boots)
             if self.boot_events:
                 found["while booting"] = "; ".join(self.boot_events)

@@ -38,6 +38,7 @@ from harness.splats import SplatError
 from harness.target import MOST_LANES
 from vm import kernels
 from vm.errors import GuestError, HarnessError, Verdict
+from vm.uml import ForbiddenError
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -321,6 +322,9 @@ def pytest_runtest_makereport(
     if isinstance(error, SetupError) and item.config.stash[LAB].setup.local:
         report.outcome = "skipped"
         report.longrepr = (str(item.path), None, str(error))  # type: ignore[assignment]
+    if isinstance(error, ForbiddenError):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), None, str(error))  # type: ignore[assignment]
     if isinstance(error, SplatError):
         # Whichever test it was that provoked it.
         report.user_properties.append(("splat", SPLATS))
@@ -363,7 +367,7 @@ def _tell(item: pytest.Item, report: pytest.TestReport, error: ContractBrokenErr
     version = kernels.parse_version(interface.target.hello.release)
     names, new = known.explain(
         error.mismatches,
-        known.of(interface.asked.name, version),
+        known.of(interface.asked.name, version, arch=item.config.stash[LAB].arch),
         prop=marker.args[0],
         abi=interface.abi.name,
     )
@@ -498,7 +502,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     worst = _worst(results)
     gone = session.config.stash[GONE] = _gone(session.config, results)
-    hollow = os.environ.get("CI") and _hollow(results)
+    hollow = os.environ.get("CI") and _hollow(session.config, results)
     if worst.value > Verdict.FAIL.value:
         session.exitstatus = worst.value
     elif exitstatus == pytest.ExitCode.OK and (gone or hollow):
@@ -518,7 +522,7 @@ def _gone(config: pytest.Config, results: list[TestResult]) -> list[str]:
         if one.interface is None or one.skip is not None or one.verdict is not Verdict.PASS:
             continue
         prop, abi = one.prop or "", one.abi or ""
-        for finding in known.of(one.interface, version):
+        for finding in known.of(one.interface, version, arch=lab.arch):
             if finding.expected(prop=prop, abi=abi) and (finding.name, abi) not in met:
                 found[finding.name, abi] = f"{abi}: {finding.name} is not there: {finding.what}"
     return list(found.values())
@@ -547,8 +551,13 @@ def _left_out(config: pytest.Config) -> list[str]:
     return lines + [f"not in the battery: {prop}: {reason}" for prop, reason in ELSEWHERE.items()]
 
 
-def _hollow(results: list[TestResult]) -> list[str]:
-    """ABIs of which nothing ran: on CI that is a failure, not a skip."""
+def _hollow(config: pytest.Config, results: list[TestResult]) -> list[str]:
+    """ABIs of which nothing ran: on CI that is a failure, not a skip.
+
+    Except where the host forbids what the run is about.
+    """
+    if isinstance(config.stash[LAB].broken, ForbiddenError):
+        return []
     return [name for name, count in counts(results).items() if not count.passed + count.failed]
 
 
@@ -605,7 +614,7 @@ def pytest_terminal_summary(
     terminalreporter.write_line(show.count_line(counts(results)))
     for line in config.stash.get(GONE, []):
         terminalreporter.write_line(f"a known finding has gone: {line}", red=True)
-    for name in _hollow(results):
+    for name in _hollow(config, results):
         terminalreporter.write_line(f"{name}: nothing ran; with CI set that is a failure")
     worst = _worst(results)  # pytest gives the exit code that it had before ours
     if worst.value > Verdict.FAIL.value:

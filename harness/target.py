@@ -201,8 +201,12 @@ class Target:
         *,
         name: str,
         guest: bool = False,
+        built_for: Sequence[ABI] = ABIS,
+        lacking: Mapping[str, str] | None = None,
     ) -> None:
         self.guest = guest
+        self.lacking = lacking or {}  #: what this kind of kernel is known not to have, and why
+        self._built_for = frozenset(built_for)  #: of a guest's kernel
         self._channel = channel
         self._paths = callers
         self._started: set[tuple[ABI, int]] = set()
@@ -369,10 +373,10 @@ class Target:
     def lacks(self, abi: ABI) -> bool:
         """Whether programs of ``abi`` are known not to run here, or cannot be assumed to.
 
-        A guest's kernel is built for all of them; this machine's may not be.
+        A guest's kernel is known; this machine's may lack some.
         """
         if abi not in self._paths:
-            return not self.guest
+            return not self.guest or abi not in self._built_for
         return self.runs(abi) is not None
 
     def runs(self, abi: ABI) -> str | None:

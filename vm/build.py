@@ -44,6 +44,9 @@ DESCRIBED = ("kernel/xyzzy.o",)
 #: Beside a work tree: the source that it holds, and the files that were patched in it.
 IN_STEP = "in-step.json"
 
+#: The object tree, below a family's directory.
+OBJECTS = "objects"
+
 #: How many files are named that an incremental build starts from.
 SHOWN_CHANGES = 10
 
@@ -124,6 +127,7 @@ def _plan(
     kernel_tree: Path | None,
     mirror: str | None,
     series: patches.Series,
+    mends: Sequence[str],
     cache: Path | None,
 ) -> _Plan:
     home = cache or paths.cache_dir()
@@ -139,6 +143,8 @@ def _plan(
     if kernel_tree is not None:
         source = sources.user_tree(kernel_tree, cache=home)
         version = parse_version(source.version)
+        if version <= kernel.version:
+            series += patches.stack(mends)
         if series.patches and (adapting := patches.newer(kernel.series, version)):
             series += adapting
         return _Plan(
@@ -151,6 +157,7 @@ def _plan(
             obtain=lambda: source,
             base=lambda: obtain().tree,
         )
+    series += patches.stack(mends)
     digest = sources.locate(kernel, mirror=mirror, cache=home) or obtain().digest
     return _Plan(
         cache=home,
@@ -193,13 +200,14 @@ def headers(
     (Documentation/kbuild/headers_install.rst) and do not depend on the
     configuration.
     """
-    kernel = _row(kernel_name)
+    kernel, row = _row(kernel_name), _variant(variant)
     with _disk():
         plan = _plan(
             kernel,
             kernel_tree=kernel_tree,
             mirror=mirror,
-            series=series or stacked(kernel, _variant(variant)),
+            series=series or stacked(kernel, row),
+            mends=row.mending(kernel),
             cache=cache,
         )
         return _headers(plan, _jobs(jobs))[0]
@@ -230,11 +238,14 @@ def order(
                 kernel_tree=kernel_tree,
                 mirror=mirror,
                 series=series or stacked(kernel, row),
+                mends=row.mending(kernel),
                 cache=cache,
             ),
             fragments=tuple(kconfig.load_fragment(kconfig.find_fragment(name)) for name in wanted),
             compiler=compiler(),
-            goal="bzImage" if compressed else "vmlinux",
+            arch=row.arch,
+            # User-mode Linux is a program: there is nothing to decompress.
+            goal="bzImage" if compressed and row.arch == kernels.X86 else "vmlinux",
             jobs=_jobs(jobs),
             lines=kernel.lines,
         )
@@ -343,6 +354,7 @@ class Order:
     plan: _Plan
     fragments: tuple[kconfig.Fragment, ...]
     compiler: str
+    arch: str  #: as make's ARCH
     goal: str
     jobs: int
     lines: int | None
@@ -367,6 +379,7 @@ class Order:
             kconfig.text(self.settings),
             self.compiler,
             self.goal,
+            *(() if self.arch == kernels.X86 else (self.arch,)),
             *(() if plan.owned else (graft.FORMAT,)),
         )
 
@@ -436,10 +449,12 @@ class Order:
         """Build into ``temp``, the cache entry that is being made."""
         plan = self.plan
         started = time.monotonic()
-        include, cost = _headers(plan, self.jobs, home=self.home)
+        # An object tree is of one architecture.
+        objects = OBJECTS if self.arch == kernels.X86 else f"{OBJECTS}-headers"
+        include, cost = _headers(plan, self.jobs, home=self.home, objects=objects)
         trees.link_copy(include, temp / "headers" / "include")
         source = plan.obtain()
-        with _workplace(plan, self.home, self.jobs) as make:
+        with _workplace(plan, self.home, self.jobs, arch=self.arch) as make:
             cost += self._configure(make)
             fresh = not (make.objects / "vmlinux").exists()
             with self._watched(make) as warned:
@@ -585,15 +600,21 @@ def _headers_name(plan: _Plan) -> str:
     return f"{plan.family}-{store.key(FORMAT, plan.digest, plan.series.digest)}"
 
 
-def _headers(plan: _Plan, jobs: int, home: Path | None = None) -> tuple[Path, Cost]:
-    """The headers of ``plan``, made in the work tree at ``home`` if need be."""
+def _headers(
+    plan: _Plan, jobs: int, home: Path | None = None, objects: str = OBJECTS
+) -> tuple[Path, Cost]:
+    """The headers of ``plan``, made in the work tree at ``home`` if need be.
+
+    They are x86's: user-mode Linux, whose programs are x86's, has none of its own.
+    """
     name = _headers_name(plan)
     final = plan.cache / "headers" / name
     cost = Cost()
 
     def make_entry(temp: Path) -> None:
         nonlocal cost
-        with _workplace(plan, home or plan.cache / "work" / plan.family, jobs) as make:
+        place = home or plan.cache / "work" / plan.family
+        with _workplace(plan, place, jobs, objects=objects) as make:
             cost = make.run("headers", title="making headers", seconds=HEADERS_SECONDS)
             # headers_install would copy them with rsync, which may be missing.
             top = make.objects / "usr" / "include"
@@ -609,12 +630,19 @@ def _headers(plan: _Plan, jobs: int, home: Path | None = None) -> tuple[Path, Co
 
 
 @contextlib.contextmanager
-def _workplace(plan: _Plan, home: Path, jobs: int) -> Iterator[Make]:
+def _workplace(
+    plan: _Plan, home: Path, jobs: int, *, arch: str = kernels.X86, objects: str = OBJECTS
+) -> Iterator[Make]:
     """The work tree at ``home``, holding ``plan``'s content, for this run alone."""
     work, stamp = home / "tree", home / IN_STEP
     with store.locked(home / "lock", f"using {home}") as lock:
         make = Make(
-            tree=work, objects=home / "objects", log=home / "make.log", jobs=jobs, lock=lock
+            tree=work,
+            objects=home / objects,
+            log=home / "make.log",
+            jobs=jobs,
+            lock=lock,
+            arch=arch,
         )
         held = store.read_json(stamp) or {}
         stamp.unlink(missing_ok=True)

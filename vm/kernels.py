@@ -23,6 +23,10 @@ Version = tuple[int, int]
 DEFAULT_KERNEL = "6.12"
 DEFAULT_VARIANT = "ver0"
 
+#: What a variant may be built for.
+X86 = "x86_64"
+UM = "um"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kernel:
@@ -60,6 +64,8 @@ class Variant:
     alone: bool = False  #: built where its name is given, and not with all the others
     memory: int = 256  #: MiB that a guest with it gets
     kernel_args: tuple[str, ...] = ()  #: on the guest's kernel command line
+    arch: str = X86  #: as make's ARCH: X86, or UM, which runs as a process of this machine
+    mends: tuple[str, ...] = ()  #: series that mend the kernel itself, and are not proposed
 
     def __str__(self) -> str:
         return f"{self.name}, {self.what}"
@@ -69,6 +75,10 @@ class Variant:
         return tuple(
             kernel.series if part == "." else f"{kernel.series}/{part}" for part in self.stack
         )
+
+    def mending(self, kernel: Kernel) -> tuple[str, ...]:
+        """The names below kernel-patches/ of what goes on top without belonging to it."""
+        return tuple(f"{kernel.series}/{part}" for part in self.mends)
 
 
 def parse_version(text: str) -> Version:

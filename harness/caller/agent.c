@@ -9,6 +9,7 @@
  * ends QEMU (-no-reboot): no machine is left behind.
  *
  * Usage: agent		in a guest: the virtio-serial port named PORT
+ *	  agent /dev/TTY	in a guest: a serial line, as user-mode Linux has
  *	  agent FD	on the host itself: a stream socket
  *
  * As the only file of an initramfs, started as /init, it mounts what it needs.
@@ -27,6 +28,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <termios.h>
 
 #include "stream.h"
 
@@ -55,6 +57,11 @@ static struct {
 } executed = { .fd = -1 };
 
 static bool in_guest;
+/*
+ * How a guest is ended.  A reboot ends QEMU, which was told so; user-mode Linux
+ * would begin anew, and ends when it is switched off.
+ */
+static int how_to_end = RB_AUTOBOOT;
 
 static void answer(const struct wire_header *re, unsigned int type,
 		   const void *payload, size_t length)
@@ -101,6 +108,28 @@ static int open_port(void)
 	}
 	if (dir)
 		closedir(dir);
+	return fd;
+}
+
+/* A serial line is a terminal until it is told that it carries bytes. */
+static int open_line(const char *path)
+{
+	struct termios how;
+	int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	if (tcgetattr(fd, &how)) {
+		close(fd);
+		return -1;
+	}
+	cfmakeraw(&how);
+	how.c_cflag |= CLOCAL;
+	if (tcsetattr(fd, TCSANOW, &how)) {
+		close(fd);
+		return -1;
+	}
+	how_to_end = RB_POWER_OFF;
 	return fd;
 }
 
@@ -379,7 +408,7 @@ static void halt(void)
 	if (executed.pid)
 		kill(-executed.pid, SIGKILL);
 	if (in_guest)
-		reboot(RB_AUTOBOOT);
+		reboot(how_to_end);
 	_exit(0);
 }
 
@@ -539,7 +568,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	for (i = 0; i < WIRE_CHANNELS; i++)
 		peers[i].fd = -1;
-	in_guest = argc < 2;
+	in_guest = argc < 2 || argv[1][0] == '/';
 	if (getpid() == 1) {
 		mkdir("/dev", 0755);
 		mkdir("/proc", 0755);
@@ -548,9 +577,13 @@ int main(int argc, char **argv)
 		mount("proc", "/proc", "proc", 0, NULL);
 		mount("sys", "/sys", "sysfs", 0, NULL);
 	}
-	HOST->fd = in_guest ? open_port() : atoi(argv[1]);
+	if (!in_guest)
+		HOST->fd = atoi(argv[1]);
+	else
+		HOST->fd = argc < 2 ? open_port() : open_line(argv[1]);
 	if (HOST->fd < 0) {
-		fprintf(stderr, "agent: no virtio-serial port named " PORT "\n");
+		fprintf(stderr, "agent: no %s: %m\n",
+			argc < 2 ? "virtio-serial port named " PORT : argv[1]);
 		return 1;
 	}
 	fcntl(HOST->fd, F_SETFD, FD_CLOEXEC);

@@ -44,6 +44,7 @@ PROPERTIES: Mapping[str, str] = {
     "explore": "combinations beyond the sweeps",
     "skew": "old and new programs on old and new kernels",
     "kselftest": "the kernel's own selftest",
+    "ltp": "the Linux Test Project's tests",
 }
 
 

@@ -31,6 +31,7 @@ from harness.case import Case
 from harness.interface import Interface
 from harness.lab import Lab, Setup
 from vm import accel, build, patches
+from vm.guest import Guest
 from vm.proc import run
 
 pytestmark = pytest.mark.skipif(
@@ -128,7 +129,7 @@ def inside(image: Path, headers: Path, callers: Path, scratch: Path) -> None:
         target = told("boot", lab.target)
         told("hypervisor", lambda: target.hello.hypervisor)
         guest = lab.guest
-        assert guest is not None
+        assert isinstance(guest, Guest)
         told("command", lambda: shlex.join(guest.qemu_command))
         for one in ABIS:
             interface = Interface(contract, one, compiler=lab.compiler, target=target)
