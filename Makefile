@@ -24,6 +24,7 @@ MUTANT ?= ## only these mutants, by number or name, several with commas (default
 WITHOUT ?= ## judge mutants as if the battery lacked this property, such as P3
 REPEAT ?= ## only the named property of each mutant, so many times: make mutants MUTANT=22,23,24 REPEAT=20
 MERGE ?= ## `make skew` and `make conformance` run nothing, and make one table of the reports below this directory
+COLD ?= ## `make bench COLD=yes` only builds every kernel of every series, in an empty cache
 PYTEST_ARGS ?= ## more arguments for pytest, such as '-k flags -x'
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3) ## makes build/venv; 3.11 or newer
 
@@ -35,7 +36,7 @@ export PATH := $(CURDIR)/build/venv/bin:$(PATH)
 # The kernel's make is no part of this one: not its job server, not its flags,
 # not the variables of its command line.  make insists on exporting MAKELEVEL.
 unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
-unexport KERNEL VARIANT KERNEL_TREE BZIMAGE HEADERS ABI ACCEL BATTERY JOBS MIRROR MERGE
+unexport KERNEL VARIANT KERNEL_TREE BZIMAGE HEADERS ABI ACCEL BATTERY JOBS MIRROR MERGE COLD
 unexport PYTEST_ARGS PYTHON
 # Whatever environment was active in the caller's shell, build/venv is used.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
@@ -193,8 +194,9 @@ doctor: ## what this machine can do, and how to mend what is missing
 	$(call job,doctor,$(call option,--kernel,$(call given,KERNEL)) $(call option,--kernel-tree,$(KERNEL_TREE)))
 
 .PHONY: bench
-bench: ## how long building, booting, a call and a sweep take, beside bare QEMU and bare C
-	$(call job,bench,$(guest-options))
+bench: job-kernel = # none: the matrix is about every one
+bench: ## how long building, booting, a call, a sweep and the matrix take, beside alternatives
+	$(call job,bench,$(guest-options) $(if $(strip $(COLD)),--cold))
 
 .PHONY: clean
 clean: ## remove what was built and reported here; build/venv and the cache stay

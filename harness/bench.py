@@ -8,6 +8,7 @@
     battery     the quick battery in every ABI, on a warm guest
     cost        a sweep's time over its number of calls, as a plot
     build       the kernel's CPU time, as recorded when it was built
+    ages        a further variant, and the matrix of old and new: harness/skew/bench.py
 
 Pairs are run in turn (A B A B …), so that a machine whose speed drifts does
 not favour one of them.  No test asserts any of this: figures are for people.
@@ -316,13 +317,17 @@ def machine() -> str:
     return f"{cores} cores of {cpu}"
 
 
-def run(lab: Lab) -> None:
-    """Measure everything and print it; the samples go to bench.json."""
+def run(lab: Lab, more: Callable[[Lab], Sequence[Figure]] = lambda _: ()) -> None:
+    """Measure everything and print it; the samples go to bench.json.
+
+    ``more`` measures what is not about one guest, at the end.
+    """
     figures = [_boots(lab)]
     for interface in _interfaces(lab):
         figures += _per_abi(interface)
     figures.append(_battery(lab))
     cost = _cost(_interfaces(lab)[0])
+    figures += more(lab)
     grid = Table(title=f"{machine()}; {lab.accel.kind}", title_justify="left")
     for column in ("figure", "unit", "ours: median (min … max)", "alternative", "ratio"):
         grid.add_column(column)

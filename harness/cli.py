@@ -27,6 +27,7 @@ from harness.skew import finish as skew_finish
 from harness.skew import labs as skew_labs
 from harness.skew import results as skew_results
 from harness.skew import show as skew_show
+from harness.skew import sidebyside
 from harness.skew.labs import SkewLab
 from vm import accel, doctor, kernels, kernelset, proc, shell
 from vm.errors import HarnessError, UserError
@@ -354,11 +355,13 @@ def old_and_new(
         ],
         Console(),
     )
-    for age in chosen:
-        SkewLab(setup, age).prepare()
+    made = [SkewLab(setup, age) for age in chosen]
+    for lab in made:
+        lab.prepare()
+    spread = sidebyside.options(pytest_args, made[0].accel.kind, kernels=len(chosen))
     skew_results.forget(setup.report)
     named = [word for age in chosen for word in ("--skew-kernel", age.name)]
-    _pytest([str(SKEW_TESTS), *named, *_pytest_options(setup, "quick"), *pytest_args])
+    _pytest([str(SKEW_TESTS), *named, *_pytest_options(setup, "quick"), *pytest_args, *spread])
 
 
 @cli.command("host-test")
@@ -520,14 +523,23 @@ def _kvm_prover(cache: Path) -> Callable[[], tuple[bool, str]] | None:
 
 @cli.command()
 @_options("kernel", "variant", "kernel_tree", "accel", "jobs", "mirror")
-def bench(**asked: Any) -> None:
-    """Measure boot, round trip and sweep, each beside its alternative in one run."""
+@click.option(
+    "--cold",
+    is_flag=True,
+    help="Only this: every kernel of every series, built into an empty cache.",
+)
+def bench(cold: bool, **asked: Any) -> None:
+    """Measure boot, round trip, sweep and builds, each beside its alternative in one run."""
     from harness import bench as benches  # noqa: PLC0415 - nothing else needs it
+    from harness.skew import bench as of_every_age  # noqa: PLC0415 - nor this
 
     lab = Lab(_setup(**asked))
+    if cold:
+        of_every_age.run_cold(lab.setup)
+        return
     _prepare(lab)
     try:
-        benches.run(lab)
+        benches.run(lab, of_every_age.figures)
     finally:
         lab.close()
 

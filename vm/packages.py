@@ -51,7 +51,7 @@ JOBS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: Jobs that work with all kernels of kernels.toml when none is named.
-EVERY_KERNEL = ("kernels", "conformance", "skew")
+EVERY_KERNEL = ("kernels", "conformance", "skew", "bench")
 
 #: The kinds of probe that a row can have; packages.toml explains them.
 PROBES = ("tool", "file", "links", "module", "header")

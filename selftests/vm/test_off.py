@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -13,11 +14,18 @@ import pytest
 from harness.contract import Contract
 from harness.interface import Interface
 from harness.lab import Lab
+from vm import build
+from vm.errors import BuildError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.abi import ABI
+
+#: A file of the series that is compiled with the option and without it.
+STUBS = "kernel/sys_ni.c"
+#: What gcc has something to say of.
+UNUSED = "static int xyzzy_unused;\n"
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +52,28 @@ def test_enosys(lab: Lab, lab_without: Lab, contract: Contract, abi: ABI) -> Non
 def test_it_builds_without_a_warning(lab: Lab, lab_without: Lab) -> None:
     """With the option and without it."""
     for one in (lab, lab_without):
+        assert one.built.record["warnings"] == []
         log = (one.built.directory / "make.log").read_text()
-        assert "warning:" not in log
+        assert "warning:" not in log.lower()
     off = lab_without.built.config.read_text()
     assert "# CONFIG_XYZZY_SYSCALL is not set" in off
+
+
+@pytest.mark.prop("P18")
+@pytest.mark.parametrize("option", ["on", "off"])
+def test_a_warning_would_have_been_seen(
+    lab: Lab, lab_without: Lab, tmp_path: Path, option: str
+) -> None:
+    """A variable that nobody uses: the same build, refused by that line."""
+    setup = lab.setup if option == "on" else lab_without.setup
+    before = (lab.built.tree / STUBS).read_text().splitlines(keepends=True)
+    names = (f"a/{STUBS}", f"b/{STUBS}")
+    patch = tmp_path / "unused.patch"
+    patch.write_text("".join(difflib.unified_diff(before, [*before, UNUSED], *names)))
+    faulty = Lab(dataclasses.replace(setup, patches=(patch,)))
+    try:
+        with pytest.raises(BuildError, match=rf"{STUBS}:\d+.*xyzzy_unused.*-Wunused"):
+            _ = faulty.built
+        assert not faulty.order.there
+    finally:
+        build.forget(faulty.order)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How many guests of the matrix run side by side here; pytest-xdist runs them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vm.accel import Kind
+from vm.errors import UserError
+
+#: Cores that a guest takes.  Under TCG QEMU translates on one while the host's
+#: side of a sweep, and QEMU's own loop, are busy on another: two such guests on
+#: two cores only wait for each other, and their deadlines do not.
+CORES: Mapping[Kind, int] = {"kvm": 1, "tcg": 2}
+#: MiB that a guest takes with its QEMU, its virtme-ng and its pytest worker.
+MEMORY = 700
+#: How a kernel's tests stay with one worker (skew/plugin.py), and its guest warm.
+BY_KERNEL = ("--dist", "loadgroup")
+
+MEMINFO = Path("/proc/meminfo")
+
+
+def available() -> int:
+    """MiB that can be had without swapping; what Linux says of it (proc_meminfo(5))."""
+    for line in MEMINFO.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def most(kind: Kind, *, cores: int, memory: int) -> int:
+    """How many guests may run at once on so many cores, with so many MiB; at least one."""
+    return max(1, min(cores // CORES[kind], memory // MEMORY))
+
+
+def options(args: Sequence[str], kind: Kind, *, kernels: int) -> list[str]:
+    """What pytest-xdist is told on top of ``args``, which are the user's for pytest.
+
+    Without a number of theirs, one that fits this machine and is no larger than
+    the number of ``kernels``.  Raises UserError for one that does not fit.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-n", "--numprocesses", dest="number")
+    parser.add_argument("--dist")
+    asked, _ = parser.parse_known_args(list(args))
+    cores, memory = len(os.sched_getaffinity(0)), available()
+    fit = most(kind, cores=cores, memory=memory)
+    if asked.number is None:
+        number = min(fit, kernels)
+        return ["-n", str(number), *BY_KERNEL] if number > 1 and not asked.dist else []
+    found = [] if asked.dist else list(BY_KERNEL)
+    if not asked.number.isdecimal():  # auto, logical: xdist counts cores, not guests
+        return [*found, "-n", str(min(fit, kernels))]
+    if int(asked.number) > fit:
+        raise UserError(
+            f"-n {asked.number}: so many guests under {kind.upper()} want "
+            f"{int(asked.number) * CORES[kind]} cores and {int(asked.number) * MEMORY} MiB, "
+            f"and here are {cores} and {memory}",
+            hint=f"without -n it is as many as fit: {fit}",
+        )
+    return found

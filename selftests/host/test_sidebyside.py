@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""harness/skew/sidebyside.py: how many guests there are at once, and who may ask for more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.skew import sidebyside
+from harness.skew.sidebyside import BY_KERNEL
+from vm.accel import Kind
+from vm.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("kind", "cores", "memory", "guests"),
+    [
+        ("tcg", 1, 9000, 1),
+        ("tcg", 2, 9000, 1),  # never two on two cores
+        ("tcg", 3, 9000, 1),
+        ("tcg", 4, 9000, 2),
+        ("kvm", 1, 9000, 1),
+        ("kvm", 2, 9000, 2),
+        ("kvm", 64, 1500, 2),
+        ("kvm", 2, 100, 1),
+    ],
+)
+def test_how_many_fit(kind: Kind, cores: int, memory: int, guests: int) -> None:
+    assert sidebyside.most(kind, cores=cores, memory=memory) == guests
+
+
+@pytest.fixture(name="four")
+def _four(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine with four cores and 16 GB."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:  16384000 kB\nMemFree:  1000 kB\nMemAvailable:  16384000 kB\n")
+    monkeypatch.setattr(sidebyside, "MEMINFO", meminfo)
+
+
+@pytest.mark.usefixtures("four")
+@pytest.mark.parametrize(
+    ("args", "kind", "kernels", "wanted"),
+    [
+        ([], "tcg", 8, ["-n", "2", *BY_KERNEL]),
+        ([], "kvm", 8, ["-n", "4", *BY_KERNEL]),
+        ([], "kvm", 1, []),
+        (["-k", "m32", "-x"], "kvm", 3, ["-n", "3", *BY_KERNEL]),
+        (["-n2"], "tcg", 8, [*BY_KERNEL]),
+        (["-n", "2", "--dist", "load"], "tcg", 8, []),
+        (["--numprocesses=2"], "tcg", 8, [*BY_KERNEL]),
+        (["-n", "0"], "tcg", 8, [*BY_KERNEL]),
+        (["-n", "auto"], "tcg", 8, [*BY_KERNEL, "-n", "2"]),
+    ],
+)
+def test_what_xdist_is_told(
+    args: Sequence[str], kind: Kind, kernels: int, wanted: Sequence[str]
+) -> None:
+    assert sidebyside.options(args, kind, kernels=kernels) == wanted
+
+
+@pytest.mark.usefixtures("four")
+def test_more_than_fit_are_refused() -> None:
+    assert sidebyside.options(["-n", "4"], "kvm", kernels=8) == [*BY_KERNEL]
+    with pytest.raises(UserError, match=r"-n 4: .* under TCG want 8 cores .* here are 4 "):
+        sidebyside.options(["-n", "4"], "tcg", kernels=8)
+
+
+def test_this_machine_has_memory() -> None:
+    assert 0 < sidebyside.available() < 1 << 24
