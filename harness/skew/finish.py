@@ -15,7 +15,7 @@ from harness.interfaces import xyzzy
 from harness.skew import differential, matrix, results, show
 from harness.skew.differential import Recording
 from harness.skew.labs import SAME_CALLS, Age, releases
-from harness.skew.results import Pair
+from harness.skew.results import Key, Pair
 from vm.errors import UserError, Verdict
 
 #: Files of a report.
@@ -30,9 +30,7 @@ class Finished:
     verdict: Verdict
 
 
-def wanted(
-    ages: Sequence[Age], abis: Sequence[ABI], *, battery: str | None = None
-) -> list[tuple[str, str, str, str]]:
+def wanted(ages: Sequence[Age], abis: Sequence[ABI], *, battery: str | None = None) -> list[Key]:
     """The key of each cell that a whole matrix of these has.
 
     ``battery`` is a level: with it the battery's own results belong there too.
@@ -69,7 +67,7 @@ def finish(
     *,
     report: Path,
     ages: Sequence[Age],
-    keys: Sequence[tuple[str, str, str, str]],
+    keys: Sequence[Key],
 ) -> Finished:
     """Merge what is below ``directories`` and write the table and JUnit to ``report``.
 
@@ -86,7 +84,7 @@ def finish(
         pairs=_pairs(rows, ages),
         ages=[age.name for age in ages],
         rows=_rows(keys),
-        absent=["-".join(key) for key in keys if key not in have],
+        absent=[key for key in keys if key not in have],
     )
     report.mkdir(parents=True, exist_ok=True)
     for name, text in (
@@ -98,7 +96,7 @@ def finish(
     return Finished(matrix=arranged, verdict=_verdict(arranged))
 
 
-def _rows(keys: Sequence[tuple[str, str, str, str]]) -> list[str]:
+def _rows(keys: Sequence[Key]) -> list[str]:
     """The names of the rows: those of programs, then what is about the kernel alone."""
     names = list(dict.fromkeys(key[2] for key in keys))
     last = [name for name in names if name == SAME_CALLS or name.startswith(results.BATTERY[:7])]

@@ -21,6 +21,8 @@ ROWS = "rows-{age}-{abi}.json"
 BATTERY = "battery {level}"
 #: Raise when the same file would mean something else.
 FORMAT = 1
+#: Which cell: kernel, variant, row, ABI.
+Key = tuple[str, str, str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class CellResult:
         return self.verdict is Verdict.PASS and self.skip is None
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> Key:
         return self.kernel, self.variant, self.row, self.abi
 
 
@@ -83,7 +85,7 @@ def merge(directories: Sequence[Path]) -> tuple[list[CellResult], list[Path]]:
     A directory is searched with all that is in it.  A cell that was run twice
     is taken once: the worse one.  Raises UserError when nothing is found.
     """
-    found: dict[tuple[str, str, str, str], CellResult] = {}
+    found: dict[Key, CellResult] = {}
     rows: dict[str, Path] = {}
     for directory in directories:
         if not directory.is_dir():

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.skew.results import CellResult, Pair
+from harness.skew.results import CellResult, Key, Pair
 from vm.errors import Verdict
 
 HERE = Path(__file__).resolve().parent
@@ -67,7 +67,7 @@ class Matrix:
     abis: tuple[str, ...]
     squares: Mapping[tuple[str, str], Square]  #: by (row, age)
     pairs: tuple[Pair, ...]
-    absent: tuple[str, ...]  #: cells that were not run, by name
+    absent: tuple[Key, ...]  #: cells that were not run
 
     @property
     def cells(self) -> list[CellResult]:
@@ -76,6 +76,22 @@ class Matrix:
     @property
     def calls(self) -> int:
         return sum(one.calls for one in self.cells)
+
+    @property
+    def missing(self) -> list[str]:
+        """Of what was not run a line for each kernel: which rows, or that it is everything."""
+        have = {one.age for one in self.cells}
+        rows: dict[str, dict[str, list[str]]] = {}
+        for kernel, variant, row, abi in self.absent:
+            rows.setdefault(f"{kernel}-{variant}", {}).setdefault(row, []).append(abi)
+        lines = []
+        for age, several in rows.items():
+            by_abis: dict[str, list[str]] = {}
+            for row, abis in several.items():
+                by_abis.setdefault(", ".join(abis), []).append(row)
+            told = "; ".join(f"{', '.join(named)} in {abis}" for abis, named in by_abis.items())
+            lines.append(f"{age}: {told}" if age in have else f"{age}: all of it")
+        return lines
 
     @property
     def summary(self) -> str:
@@ -97,7 +113,7 @@ def arrange(
     pairs: Iterable[Pair],
     ages: Sequence[str],
     rows: Sequence[str],
-    absent: Iterable[str] = (),
+    absent: Iterable[Key] = (),
 ) -> Matrix:
     """Cells as a matrix; ``ages`` and ``rows`` say the order of those that occur."""
 
@@ -184,8 +200,8 @@ def terminal(matrix: Matrix, *, width: int, color: bool) -> str:
         console.print(f"[{'green' if good else 'red'}]  {escape(name)}[/]", soft_wrap=True)
         for line in lines:
             console.print(f"    {escape(line)}", soft_wrap=True)
-    for name in matrix.absent:
-        console.print(f"[red]missing:[/] {escape(name)} was not run", soft_wrap=True)
+    for line in matrix.missing:
+        console.print(f"[red]not run:[/] {escape(line)}", soft_wrap=True)
     return out.getvalue()
 
 
@@ -199,7 +215,7 @@ def markdown(matrix: Matrix) -> str:
             lines.append(f"- {'' if good else '**FAIL** '}{name}")
             lines += [f"  - {line}" for line in several]
     if matrix.absent:
-        lines += ["", "## Missing", "", *(f"- {name} was not run" for name in matrix.absent)]
+        lines += ["", "## Missing", "", *(f"- not run: {line}" for line in matrix.missing)]
     bad = [one for one in matrix.cells if one.verdict is not Verdict.PASS]
     if bad:
         lines += ["", "## Failed", ""]
@@ -266,7 +282,8 @@ def junit(matrix: Matrix) -> str:
                 _said(case, "failure", Verdict.FAIL.label, "\n".join(lines))
     if matrix.absent:
         suite = _suite(top, "skew.missing", [Verdict.INFRA] * len(matrix.absent), 0)
-        for name in matrix.absent:
+        for key in matrix.absent:
+            name = "-".join(key)
             case = ET.SubElement(suite, "testcase", classname="skew.missing", name=name)
             _said(case, "error", "missing", "the cell was not run")
     ET.indent(top)

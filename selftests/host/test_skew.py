@@ -655,9 +655,20 @@ def test_a_cell_that_is_missing_is_no_pass(tmp_path: Path) -> None:
     """A shard that died has published nothing."""
     done = finished(tmp_path, *GOOD[:3])
     assert done.verdict is Verdict.FAIL
-    assert done.matrix.absent == ("6.12-ver1-VER0-m32",)
+    assert done.matrix.absent == (("6.12", "ver1", "VER0", "m32"),)
     assert "1 missing" in done.matrix.summary
-    assert "6.12-ver1-VER0-m32 was not run" in show.terminal(done.matrix, width=100, color=False)
+    assert done.matrix.missing == ["6.12-ver1: VER0 in m32"]
+    assert "not run: 6.12-ver1: VER0 in m32" in show.terminal(done.matrix, width=100, color=False)
+    assert "- not run: 6.12-ver1: VER0 in m32" in show.markdown(done.matrix)
+    root = ET.fromstring(show.junit(done.matrix).partition("\n")[2])
+    (case,) = root.findall("testsuite[@name='skew.missing']/testcase")
+    assert case.get("name") == "6.12-ver1-VER0-m32"
+
+
+def test_a_kernel_that_is_missing_is_one_line(tmp_path: Path) -> None:
+    done = finished(tmp_path, *GOOD[:2])
+    assert done.matrix.missing == ["6.12-ver1: all of it"]
+    assert "2 missing" in done.matrix.summary
 
 
 def test_a_skipped_cell_is_no_pass(tmp_path: Path) -> None:
