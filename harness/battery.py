@@ -668,7 +668,10 @@ def _upper_halves_at_the_32_bit_entry(interface: Interface, level: Level) -> Non
 
 @_item("P15")
 def _the_same_through_every_way(interface: Interface, level: Level) -> None:
-    """The same bytes through this ABI's ways and each other ABI: the same outcome."""
+    """The same bytes through this ABI's ways and each other ABI: the same outcome.
+
+    The other ABI's answers were asked for when it was its turn, if it was.
+    """
     for rule in _rules(interface):
         reference = interface.rows(rule)
         others: dict[str, object] = {
@@ -680,7 +683,7 @@ def _the_same_through_every_way(interface: Interface, level: Level) -> None:
                 other = Interface(
                     interface.asked, abi, compiler=interface.compiler, target=interface.target
                 )
-                others[abi.name] = other.rows(rule)
+                others[abi.name] = other.rows(rule, again=False)
         for name, rows in others.items():
             if rows != reference:
                 raise ContractBrokenError(
@@ -756,7 +759,7 @@ def _known_bits_are_the_headers(interface: Interface, level: Level) -> None:
     for check in interface.contract.checks:
         if isinstance(check, UnknownBits):
             known |= check.known
-    assert known == {name: interface.constant(name) for name in known}
+    assert known == interface.constants(*known)
 
 
 @_item("P14")

@@ -177,6 +177,25 @@ class Compiler:
             raise BuildError(f"{abi.name}: {done.out.strip()}")
         return result
 
+    def macros(self, abi: ABI, source: str) -> dict[str, str]:
+        """The macros that are defined behind ``source``, as they are written.
+
+        Raises BuildError with the compiler's words.
+        """
+        with tempfile.TemporaryDirectory(prefix="extsys-macros-") as work:
+            unit = Path(work) / "unit.c"
+            unit.write_text(source)
+            done = proc.run(
+                [*self.argv(abi), "-E", "-dM", unit],
+                timeout=COMPILE_SECONDS,
+                check=False,
+                quiet=True,
+            )
+        if done.code:
+            raise BuildError(f"{abi.name}: {done.out.strip()}")
+        words = (line.split(maxsplit=2) for line in done.out.splitlines())
+        return {word[1]: word[2] for word in words if len(word) == 3 and word[0] == "#define"}
+
 
 def _read_values(path: Path, count: int) -> list[int]:
     """The 64-bit constants extsys_0 … of an object file."""
@@ -229,6 +248,30 @@ def constants(
     return dict(zip(expressions, values, strict=True))
 
 
+#: Where system calls have their numbers.
+UNISTD = "asm/unistd.h"
+
+
+@functools.lru_cache(maxsize=16)
+def _numbers(compiler: Compiler, abi: ABI) -> Mapping[str, int]:
+    """Every system call's number in this ABI by its macro, out of one translation unit."""
+    found = compiler.macros(abi, f"#include <{UNISTD}>\n")
+    names = {name: name for name in found if name.startswith("__NR_")}
+    return constants(compiler, abi, includes=(UNISTD,), expressions=names)
+
+
+def number(compiler: Compiler, abi: ABI, name: str) -> int:
+    """A system call's number in this ABI: ``name`` is its macro, or that without __NR_.
+
+    Raises BuildError with the compiler's words when the headers have none.
+    """
+    macro = name if name.startswith("__NR_") else f"__NR_{name}"
+    found = _numbers(compiler, abi)
+    if macro not in found:
+        found = constants(compiler, abi, includes=(UNISTD,), expressions={macro: macro})
+    return found[macro]
+
+
 def undefined(
     compiler: Compiler, abi: ABI, *, includes: Iterable[str], names: Iterable[str]
 ) -> frozenset[str]:
@@ -279,6 +322,7 @@ def layout(
     )
 
 
+@functools.lru_cache(maxsize=64)
 def from_dwarf(path: Path, struct: str) -> Layout | None:
     """``struct`` as the DWARF of an object file has it: what its compiler was given.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from harness import case as cases
@@ -102,7 +103,7 @@ class Sweep:
     poison: bool = False  #: the kernel's stack is filled with ones before each call
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
     """One call of a sweep, in words that a person can use."""
 
@@ -122,7 +123,7 @@ class Point:
         return ", ".join(parts)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Seen:
     """A call's outcome as a row has it."""
 
@@ -165,7 +166,7 @@ class Seen:
         return ", ".join(parts)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """A run of calls with one outcome; or, with ``canary``, memory found changed."""
 
@@ -339,27 +340,31 @@ def decode_rows(payload: bytes) -> list[Row]:
     if len(payload) % size:
         raise InfraError(f"{len(payload)} bytes of rows are not whole rows of {size}")
     rows = []
-    for at in range(0, len(payload), size):
-        raw = wire.unpack("wire_row", payload, at)
-        signalled = bool(raw.flags & lib.WIRE_ROW_SIGNAL)
-        seen = Seen(
-            errno=0 if signalled else -raw.ret,
-            written=raw.written if raw.flags & lib.WIRE_ROW_WRITTEN else None,
-            effect=raw.effect if raw.flags & lib.WIRE_ROW_EFFECT else None,
-            signal=raw.ret if signalled else 0,
-            stray=bool(raw.flags & lib.WIRE_ROW_STRAY),
-            deadline=bool(raw.flags & lib.WIRE_ROW_DEADLINE),
+    for raw in wire.ffi.from_buffer("struct wire_row[]", payload):
+        flags, written, effect = raw.flags, raw.written, raw.effect
+        seen = _seen_of_row(
+            raw.ret,
+            flags,
+            written if flags & lib.WIRE_ROW_WRITTEN else None,
+            effect if flags & lib.WIRE_ROW_EFFECT else None,
         )
-        canary = wire.ffi.cast("int64_t", raw.written) if raw.flags & lib.WIRE_ROW_CANARY else None
-        rows.append(
-            Row(
-                first=raw.first,
-                count=raw.count,
-                seen=seen,
-                canary=None if canary is None else int(canary),
-            )
-        )
+        canary = int(wire.ffi.cast("int64_t", written)) if flags & lib.WIRE_ROW_CANARY else None
+        rows.append(Row(first=raw.first, count=raw.count, seen=seen, canary=canary))
     return rows
+
+
+@functools.lru_cache(maxsize=16384)
+def _seen_of_row(ret: int, flags: int, written: int | None, effect: int | None) -> Seen:
+    """A row's outcome; one object for all rows that have it."""
+    signalled = bool(flags & lib.WIRE_ROW_SIGNAL)
+    return Seen(
+        errno=0 if signalled else -ret,
+        written=written,
+        effect=effect,
+        signal=ret if signalled else 0,
+        stray=bool(flags & lib.WIRE_ROW_STRAY),
+        deadline=bool(flags & lib.WIRE_ROW_DEADLINE),
+    )
 
 
 def tail_stop(sweep: Sweep, contract: Contract, usize: int) -> int:
@@ -491,7 +496,7 @@ def join(results: Sequence[SweepResult], whole: Sequence[int]) -> SweepResult:
     return SweepResult(rows=tuple(rows), calls=calls, nanoseconds=nanoseconds)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
     """Neighbouring calls that have one allowed outcome."""
 
@@ -571,6 +576,35 @@ def predict(sweep: Sweep, contract: Contract, layout: Layout, *, register: int) 
         )
 
 
+#: What was predicted last: a sweep without its way, registers' width, contract, layout, blocks.
+_Kept = tuple[Sweep, int, Contract, Layout, tuple[Block, ...]]
+_kept: deque[_Kept] = deque(maxlen=16)
+#: The blocks of a sweep that is worth to be kept, and the most of one that is.
+LEAST_KEPT, MOST_KEPT = 200, 5000
+
+
+def predicted(
+    sweep: Sweep, contract: Contract, layout: Layout, *, register: int
+) -> Iterator[Block]:
+    """As predict(), which is asked once for ABIs and ways that differ in nothing it looks at."""
+    register = sweep.way.register if sweep.way else register
+    varied = sweep.args or any(dim.kind in (Kind.ARG, Kind.ARG_BIT) for dim in sweep.dims)
+    if not varied and not isinstance(contract.size, SizeArg):
+        register = 64  # no register but the pointer's has anything in it
+    sweep = dataclasses.replace(sweep, way=None)
+    for *key, known in _kept:
+        if key == [sweep, register, contract, layout]:
+            yield from known
+            return
+    found: list[Block] = []
+    for block in predict(sweep, contract, layout, register=register):
+        if len(found) <= MOST_KEPT:
+            found.append(block)
+        yield block
+    if LEAST_KEPT <= len(found) <= MOST_KEPT:
+        _kept.append((sweep, register, contract, layout, tuple(found)))
+
+
 def at_index(sweep: Sweep, contract: Contract, block: Block, index: int) -> Point:
     """Call number ``index`` of a block that predict() gave for this sweep."""
     if block.count == 1:
@@ -589,7 +623,7 @@ def compare(
 ) -> list[Mismatch]:
     """The calls whose outcome the contract does not allow; those of one cause are one."""
     found = Causes()
-    blocks = predict(sweep, contract, layout, register=register)
+    blocks = predicted(sweep, contract, layout, register=register)
     block: Block | None = None
     used = 0  # calls of the block that rows have covered
     before: tuple[Block, int] | None = None  # the call before: a stray write is found behind it

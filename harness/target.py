@@ -33,6 +33,8 @@ REPLY_SECONDS = 20.0
 SWEEP_SILENCE_SECONDS = 30.0  # a sweep reports its progress every second
 OP_DEADLINE_MS = 5000  # the caller's own, for a call that blocks
 
+#: Answers to sweeps that a target remembers.
+MOST_ANSWERS = 16
 #: Callers of one ABI that work side by side, each on a CPU of its own, at most.
 MOST_LANES: int = (lib.WIRE_CHANNELS - 1) // len(ABIS)
 #: How many requests are remembered, for what the kernel may say of them later.
@@ -211,6 +213,7 @@ class Target:
         self._paths = callers
         self._started: set[tuple[ABI, int]] = set()
         self._kept: dict[ABI, dict[str, dict[str, int]]] = {}
+        self._answers: dict[tuple[str | bytes, ...], SweepResult] = {}
         self.hello = hello
         self.name = name
         self.calls = 0  #: system calls made so far
@@ -305,6 +308,17 @@ class Target:
     def kept(self, abi: ABI) -> dict[str, dict[str, int]]:
         """What set-ups have left in this ABI's caller: it is empty again when that is another."""
         return self._kept.setdefault(abi, {})
+
+    def remember(self, key: tuple[str | bytes, ...], result: SweepResult) -> None:
+        """Keep a sweep's answer; ``key`` are the ABI and the requests."""
+        self._answers.pop(key, None)
+        self._answers[key] = result
+        if len(self._answers) > MOST_ANSWERS:
+            del self._answers[next(iter(self._answers))]
+
+    def answered(self, key: tuple[str | bytes, ...]) -> SweepResult | None:
+        """The answer to these requests, if it is one of the last that remember() was told."""
+        return self._answers.get(key)
 
     def gone(self, abi: ABI) -> None:
         """Note that this ABI's callers died or are to die: the next use starts others."""

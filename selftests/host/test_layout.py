@@ -244,6 +244,21 @@ def test_many_constants_keep_their_names() -> None:
     assert found == {f"name {index}": index * index for index in range(40)}
 
 
+@EACH
+def test_a_number_is_what_its_own_translation_unit_says(one: ABI) -> None:
+    for name in ("read", "__NR_close", "clone3"):
+        macro = name if name.startswith("__NR_") else f"__NR_{name}"
+        alone = layouts.constants(
+            hosttarget.COMPILER, one, includes=("asm/unistd.h",), expressions={"value": macro}
+        )
+        assert layouts.number(hosttarget.COMPILER, one, name) == alone["value"]
+
+
+def test_a_call_that_the_headers_lack_is_named() -> None:
+    with pytest.raises(BuildError, match="__NR_no_such_call"):
+        layouts.number(hosttarget.COMPILER, ABIS[0], "no_such_call")
+
+
 def test_system_call_numbers_differ_and_x32_s_have_bit_30() -> None:
     found = {one.name: hosttarget.numbers(one)["getpid"] for one in ABIS}
     assert found == {"m64": 39, "m32": 20, "mx32": 39 | 1 << 30}

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from harness import case as cases
 from harness import sweep
-from harness.abi import ABI
+from harness.abi import ABI, WAYS, Way
 from harness.channel import RefusedError
 from harness.contract import (
     PAGE,
@@ -394,6 +394,26 @@ def test_the_parts_of_a_sweep_are_the_sweep(drawn: tuple[Sweep, Contract], parts
     assert [sweep.count(part, made) for part in split] == [
         sum(1 for _ in sweep.points(part, made)) for part in split
     ]
+
+
+@pytest.mark.parametrize("kind", CONTRACTS)
+@pytest.mark.parametrize("way", [None, *WAYS["m64"]], ids=lambda way: way.name if way else "own")
+def test_what_was_predicted_before_is_what_the_model_says(kind: str, way: Way | None) -> None:
+    """A sweep over sizes is predicted once for all whose registers cannot matter to it."""
+    made = CONTRACTS[kind]
+    layout = Layout(struct="s", size=16, align=8, fields=())
+    rules = [
+        Sweep(dims=(dim(Kind.USIZE, 0, 300),), template=bytes(16), way=way),
+        Sweep(dims=(dim(Kind.ARG, 0, 1 << 33, index=0, step=1 << 25),), usize=16, way=way),
+        Sweep(dims=(dim(Kind.USIZE, 17, 300), dim(Kind.TAIL, 16, 0)), template=bytes(16), way=way),
+        Sweep(dims=(dim(Kind.USIZE, 0, 300),), place=Place.SHORT, template=bytes(16), way=way),
+        # As wide as a register is, but for its upper half.
+        Sweep(dims=(dim(Kind.USIZE, 1 << 32, (1 << 32) + 300),), template=bytes(16), way=way),
+    ]
+    for register, rule in itertools.product((64, 32, 64), rules):
+        told = list(sweep.predicted(rule, made, layout, register=register))
+        wanted = list(sweep.predict(rule, made, layout, register=register))
+        assert told == wanted, rule
 
 
 def test_parts_are_about_as_long() -> None:
