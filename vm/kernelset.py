@@ -23,6 +23,9 @@ from vm.build import Built, Order
 from vm.errors import BuildError, UserError
 from vm.kernels import Kernel, Variant
 
+#: Columns of the table in a pipe: a kernel is one line there.
+WIDTH = 140
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
@@ -172,6 +175,8 @@ def show(wanted: Sequence[Member], outcomes: Sequence[Outcome], console: Console
             cells += [outcome.how, f"{outcome.seconds:.1f}", cpu, built.release]
             cells.append(str(warnings) if warnings else "none")
         table.add_row(*cells, member.variant.what)
+    if not console.is_terminal:  # a pipe has no width, and a log's lines may be long
+        console = Console(file=console.file, width=max(WIDTH, console.width))
     console.print(table, soft_wrap=not console.is_terminal, highlight=False)
     total = sum(one.seconds for one in outcomes)
     console.print(f"{len(outcomes)} of {len(wanted)} in {total:.1f} s", highlight=False)
