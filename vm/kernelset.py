@@ -135,6 +135,8 @@ def run(wanted: Sequence[Member], console: Console) -> None:
             outcomes.append(outcome)
             took = "" if outcome.how == "reused" else f", {outcome.seconds:.0f} s"
             say(f"{len(outcomes)}/{len(wanted)} {outcome.member.name}: {outcome.how}{took}")
+            if outcome.error:  # now: what is left may take a while
+                say("\n".join(outcome.error.lines()))
     finally:
         show(wanted, outcomes, console)
     failed = [one for one in outcomes if one.error]

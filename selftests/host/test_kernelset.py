@@ -133,13 +133,18 @@ def test_variants_without_a_series_are_named_before_anything_is_built(yard: Yard
     assert not (yard.cache / "source").exists()
 
 
-def test_one_that_does_not_build_stops_none_of_the_others(yard: Yard) -> None:
+def test_one_that_does_not_build_stops_none_of_the_others(
+    yard: Yard, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And why it does not is said at once, not when the others are there."""
     yard.series(yard.rows[0], "two", more=MORE.replace("return 4;", "return four;"))
     with pytest.raises(BuildError, match=r"^old two: .*new\.c:1:\d+: error: ") as caught:
         yard.run()
     assert "whole log" in (caught.value.hint or "")
     rows = [line.split()[:3] for line in yard.said.splitlines()[1:-1]]
     assert [row[2] for row in rows] == ["built", "failed", "built", "built"]
+    said = capfd.readouterr().err
+    assert 0 < said.index("error: ") < said.index("3/4 new one: built")
 
 
 #: A compiler that waits at the second variant's file, once.
