@@ -15,7 +15,9 @@ from harness.contract import (
     Contract,
     Copy,
     Nothing,
+    Piece,
     Pointer,
+    Points,
     SizeArg,
     SizeBounds,
     SizeValue,
@@ -26,6 +28,7 @@ from harness.contract import (
 )
 
 VER0 = 16  # bytes
+TEXT = 16  # bytes: XYZZY_LABEL_LEN
 PR_XYZZY_LABEL = 0x58595A5A
 
 CONTRACT = Contract(
@@ -56,8 +59,10 @@ CONTRACT = Contract(
         UnknownBits(
             field="flags", known={"XYZZY_LABEL_SHORT": 1 << 0, "XYZZY_LABEL_LOCAL": 1 << 1}
         ),
+        Points(field="text", length=TEXT),
     ),
     example={"flags": 1, "text": 0},
+    pieces=(Piece(at=0, data=bytes(TEXT)),),
     effect=Nothing(),
     source="the message and the comments of 0001 beside this file",
 )
