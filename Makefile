@@ -21,6 +21,8 @@ BATTERY ?= quick ## quick or full: how much of the battery is run
 JOBS ?= ## parallel compiler jobs (default: one for each core)
 MIRROR ?= ## a base URL to download the kernel's source from
 MUTANT ?= ## only these mutants, by number or name, several with commas (default: all)
+SHARD ?= ## only one part of the mutants: 2/4 is the second of four
+FRESH ?= ## `make mutants FRESH=yes` runs all of them, whatever results are kept
 WITHOUT ?= ## judge mutants as if the battery lacked this property, such as P3
 REPEAT ?= ## only the named property of each mutant, so many times: make mutants MUTANT=22,23,24 REPEAT=20
 MERGE ?= ## `make skew` and `make conformance` run nothing, and make one table of the reports below this directory
@@ -135,7 +137,8 @@ guest-test: ## the tests of the harness itself on guests: killed, hung, panicked
 .PHONY: mutants
 mutants: ## put each fault of kernel-patches/mutants into the kernel: the tests have to notice it
 	$(call job,mutants,$(mutant-options) $(call option,--mutant,$(MUTANT)) \
-		$(call option,--without,$(WITHOUT)) $(call option,--repeat,$(REPEAT)))
+		$(call option,--without,$(WITHOUT)) $(call option,--repeat,$(REPEAT)) \
+		$(call option,--shard,$(SHARD)) $(if $(strip $(FRESH)),--fresh))
 
 .PHONY: mutants-sample
 mutants-sample: ## two of the mutants, others with every change

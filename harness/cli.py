@@ -531,6 +531,7 @@ def _kvm_prover(cache: Path) -> Callable[[], tuple[bool, str]] | None:
 def bench(cold: bool, **asked: Any) -> None:
     """Measure boot, round trip, sweep and builds, each beside its alternative in one run."""
     from harness import bench as benches  # noqa: PLC0415 - nothing else needs it
+    from harness.mutants import bench as of_mutants  # noqa: PLC0415 - nor this
     from harness.skew import bench as of_every_age  # noqa: PLC0415 - nor this
 
     lab = Lab(_setup(**asked))
@@ -539,9 +540,21 @@ def bench(cold: bool, **asked: Any) -> None:
         return
     _prepare(lab)
     try:
-        benches.run(lab, of_every_age.figures)
+        benches.run(lab, lambda one: [*of_every_age.figures(one), *of_mutants.figures(one)])
     finally:
         lab.close()
+
+
+def _shard(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    """`2/4` as numbers."""
+    if value is None:
+        return None
+    number, _, of = value.partition("/")
+    if not (number.isdecimal() and of.isdecimal()):
+        raise click.BadParameter(f"{value}: 2/4 is the second of four parts")
+    return int(number), int(of)
 
 
 @cli.command()
@@ -559,11 +572,17 @@ def bench(cold: bool, **asked: Any) -> None:
     default=1,
     help="Only the named property, so many times: a race has to be caught every time.",
 )
+@click.option(
+    "--shard", callback=_shard, metavar="2/4", help="One part of them: the second of four."
+)
+@click.option("--fresh", is_flag=True, help="Run them all: no result that is kept counts.")
 def mutants(
     mutant: tuple[str, ...],
     without: tuple[str, ...],
     sample: int | None,
     repeat: int,
+    shard: tuple[int, int] | None,
+    fresh: bool,
     **asked: Any,
 ) -> None:
     """Put faults into the sample, one at a time, and see that each is noticed."""
@@ -571,7 +590,15 @@ def mutants(
 
     setup = _setup(**asked)
     raise SystemExit(
-        command.main(setup, asked=mutant, without=without, sample=sample, repeat=repeat)
+        command.main(
+            setup,
+            asked=mutant,
+            without=without,
+            sample=sample,
+            repeat=repeat,
+            shard=shard,
+            fresh=fresh,
+        )
     )
 
 

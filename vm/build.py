@@ -407,6 +407,11 @@ class Order:
         own = [fragment.objects for fragment in self.fragments if fragment.objects]
         return self.plan.cache / "work" / "-".join([self.plan.family, *own])
 
+    def verify(self) -> None:
+        """Raise BuildError when the series does not fit the source; makes no tree for that."""
+        with _disk(), patches.applied_files(self.plan.series, self.plan.obtain()):
+            pass
+
     def fill(self) -> Built:
         """Build it unless it is there.  Raises as ``build`` does."""
         with _disk():

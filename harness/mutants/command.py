@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
 
 import click
 
-from harness.lab import Setup
+from harness.lab import Lab, Setup
 from harness.mutants import again, judge, matrix, run, state, trailers
 from harness.mutants.matrix import Page
 from harness.mutants.run import Ran, Task
@@ -17,7 +18,8 @@ from harness.mutants.suites import SUITES, Base, Suite, base_of, suite_of
 from harness.mutants.trailers import Mutant
 from harness.report.results import PROPERTIES, TestResult
 from vm import cache as store
-from vm.errors import UserError, Verdict
+from vm import kernels
+from vm.errors import BuildError, UserError, Verdict
 
 
 def main(
@@ -27,8 +29,13 @@ def main(
     without: Sequence[str] = (),
     sample: int | None = None,
     repeat: int = 1,
+    shard: tuple[int, int] | None = None,
+    fresh: bool = False,
 ) -> int:
     """Run the mutants that are asked for, or a sample of all; the exit code.
+
+    ``shard`` is (2, 4) for the second of four parts of them.  With ``fresh`` no
+    result that is kept counts.
 
     0: all are killed.  1: not all, or the sample itself is not green.  Others:
     vm.errors.Verdict's, when the machine spoilt the run.
@@ -40,9 +47,11 @@ def main(
             raise UserError(f"--without {name}: no such property")
     mutants = trailers.load_all()
     chosen = trailers.choose(mutants, asked)
+    if shard is not None:
+        chosen = part(chosen, *shard)
     if sample is not None:
         tests = [name for one in SUITES.values() for name in one.tests]
-        chosen = sampled(chosen, sample, state.of(tests))
+        chosen = sampled(fitting(quick(chosen), setup), sample, state.of(tests))
     if repeat > 1:
         return again.main(setup, chosen, repeat)
     # A mistake in any of them is told before the first is built.
@@ -50,23 +59,14 @@ def main(
     baseline: list[TestResult] = []
     if sample is None:  # a sample is for a run that has just tested the sample itself
         bare = [_baseline(base, suite) for base, suite in dict.fromkeys(job[1:] for job in jobs)]
-        for task, ran in run.run_all(bare, setup):
+        for task, ran in run.run_all(bare, setup, fresh=fresh):
             wrong = _not_green(task, ran)
             if wrong is not Verdict.PASS:
                 return int(wrong.value)
             baseline += ran.results
-    tasks = {
-        Task(
-            name=mutant.name,
-            suite=suite,
-            base=base,
-            mutant=mutant.path,
-            expected=mutant.verdict,
-        ): mutant
-        for mutant, base, suite in jobs
-    }
+    tasks = {Task.of(mutant, suite=suite, base=base): mutant for mutant, base, suite in jobs}
     runs: list[tuple[Mutant, Sequence[TestResult]]] = []
-    for task, ran in run.run_all(list(tasks), setup):
+    for task, ran in run.run_all(list(tasks), setup, fresh=fresh):
         runs.append((tasks[task], ran.results))
         how = "from the cache" if ran.cached else f"{ran.seconds:.0f} s"
         judged_now = judge.judge(tasks[task], ran.results, without=left_out)
@@ -85,6 +85,34 @@ def main(
     _show(page, setup)
     worst: Verdict = max((one.verdict for one in judged), key=lambda one: one.value)
     return int(worst.value)
+
+
+def part(mutants: Sequence[Mutant], number: int, of: int) -> list[Mutant]:
+    """One of so many parts, the first being 1, which together are all of them."""
+    if not 1 <= number <= of:
+        raise UserError(f"SHARD={number}/{of}: not one of {of} parts")
+    return list(mutants[number - 1 :: of])
+
+
+def quick(mutants: Sequence[Mutant]) -> list[Mutant]:
+    """Those whose kernel shares its objects with the default one's: a few files, not minutes."""
+    return [one for one in mutants if not kernels.variant(base_of(one).variant).alone]
+
+
+def fitting(mutants: Sequence[Mutant], setup: Setup) -> list[Mutant]:
+    """Those that are for the kernel at hand: they are written for the default one, and all fit it.
+
+    Tables of system calls, say, are elsewhere in another.
+    """
+    if setup.kernel == kernels.DEFAULT_KERNEL:
+        return list(mutants)
+    found = []
+    for one in mutants:
+        order = Lab(Task.of(one, suite=suite_of(one), base=base_of(one)).setup(setup)).order
+        with contextlib.suppress(BuildError):
+            order.verify()
+            found.append(one)
+    return found
 
 
 def sampled(mutants: Sequence[Mutant], count: int, code: str) -> list[Mutant]:

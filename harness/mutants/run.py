@@ -20,6 +20,7 @@ from harness.lab import Lab, Setup
 from harness.mutants import state
 from harness.mutants.judge import MACHINE
 from harness.mutants.suites import Base, Suite
+from harness.mutants.trailers import Mutant
 from harness.report import results as records
 from harness.report.results import TestResult
 from vm import build, proc
@@ -67,6 +68,13 @@ class Task:
     expected: Verdict = Verdict.FAIL  #: how a mutant has to show
     options: tuple[str, ...] = ()  #: more of pytest's: some of the tests, or all again
 
+    @classmethod
+    def of(cls, mutant: Mutant, *, suite: Suite, base: Base) -> Task:
+        """What is run on a mutant."""
+        return cls(
+            name=mutant.name, suite=suite, base=base, mutant=mutant.path, expected=mutant.verdict
+        )
+
     def setup(self, asked: Setup) -> Setup:
         """The run's own, with this kernel and a report directory of its own."""
         return dataclasses.replace(
@@ -88,6 +96,10 @@ class Task:
             setup.accel,
         )
 
+    def kept(self, asked: Setup) -> Path:
+        """Where its results are, or will be."""
+        return asked.cache / "mutants" / f"{self.name}-{self.key(self.setup(asked))}"
+
 
 class Running:
     """One kernel's tests: found in the cache, or under way in a process of their own."""
@@ -101,7 +113,7 @@ class Running:
         self.task = task
         self._setup = task.setup(asked)
         self._started = time.monotonic()
-        self._kept = asked.cache / "mutants" / f"{task.name}-{task.key(self._setup)}"
+        self._kept = task.kept(asked)
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline = Deadline.after(SECONDS, "the tests' end")
         self._built: HarnessError | None = None
@@ -191,11 +203,20 @@ class Running:
             build.forget(Lab(self._setup).order)
 
 
-def run_all(tasks: Sequence[Task], asked: Setup) -> Iterator[tuple[Task, Ran]]:
+def forget(task: Task, asked: Setup) -> None:
+    """Remove the results that are kept of it."""
+    kept = task.kept(asked)
+    with store.guard(kept, f"removing {kept.name}"):
+        store.remove(kept)
+
+
+def run_all(
+    tasks: Sequence[Task], asked: Setup, *, fresh: bool = False
+) -> Iterator[tuple[Task, Ran]]:
     """Build one kernel after the other, and test each while the next is built.
 
     Gives each as it ends.  As many are tested at once as there are CPUs, or as
-    jobs were asked for.
+    jobs were asked for.  With ``fresh`` no result that is kept counts.
     """
     most = asked.jobs or len(os.sched_getaffinity(0))
     running: list[Running] = []
@@ -203,6 +224,8 @@ def run_all(tasks: Sequence[Task], asked: Setup) -> Iterator[tuple[Task, Ran]]:
         for task in tasks:
             while len(running) >= most:
                 yield from _ended(running)
+            if fresh:
+                forget(task, asked)
             running.append(Running(task, asked))
             yield from _ended(running, wait=False)
         while running:

@@ -190,6 +190,8 @@ def test_mutants_are_named(checkout: Checkout) -> None:
     assert checkout.calls[1][3:] == [
         *("mutants", "--accel", "auto", "--mutant", "22,23", "--without", "P16")
     ]
+    checkout.make("mutants", "SHARD=2/4", "FRESH=yes")
+    assert checkout.calls[1][3:] == ["mutants", "--accel", "auto", "--shard", "2/4", "--fresh"]
     checkout.make("mutants-sample")
     assert checkout.calls[1][3:] == ["mutants", "--accel", "auto", "--sample", "2"]
 

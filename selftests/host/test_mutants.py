@@ -476,6 +476,21 @@ def test_what_decides_here() -> None:
         assert list(top.glob(pattern)), pattern
 
 
+def test_the_parts_are_the_whole() -> None:
+    found = trailers.load_all()
+    parts = [command.part(found, number, 4) for number in (1, 2, 3, 4)]
+    assert sorted(one.name for each in parts for one in each) == [one.name for one in found]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    with pytest.raises(UserError, match="SHARD=5/4: not one of 4 parts"):
+        command.part(found, 5, 4)
+
+
+def test_a_sample_is_of_kernels_that_are_quickly_built() -> None:
+    found = command.quick(trailers.load_all())
+    assert {"ver0", "ver1"} <= {one.base for one in found}
+    assert "at" not in {one.base for one in found}
+
+
 def test_a_sample_changes_with_the_content() -> None:
     found = trailers.load_all()
     samples = {
@@ -488,7 +503,11 @@ def test_a_sample_changes_with_the_content() -> None:
 
 @pytest.mark.parametrize(
     ("args", "said"),
-    [(["--mutant", "88"], "MUTANT=88: no such mutant"), (["--without", "P77"], "P77: no such")],
+    [
+        (["--mutant", "88"], "MUTANT=88: no such mutant"),
+        (["--without", "P77"], "P77: no such"),
+        (["--shard", "0/4"], "SHARD=0/4: not one of 4 parts"),
+    ],
 )
 def test_a_users_mistake(args: list[str], said: str) -> None:
     done = CliRunner().invoke(cli.cli, ["mutants", *args])

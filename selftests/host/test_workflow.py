@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.abi import ABIS
+from harness.lab import Setup
+from harness.mutants.run import Task
+from harness.mutants.suites import SUITES, Base
 from harness.skew import labs
 from vm import kernels
 
@@ -49,6 +53,7 @@ def test_schema_would_notice(path: Path, tmp_path: Path) -> None:
     [
         ("vm-test", ["host-test", "kernel", "vm-test"]),
         ("skew", ["kernels", "skew", "vm-test", "skew"]),
+        ("mutants", ["mutants", "mutants"]),
     ],
 )
 def test_it_types_what_a_person_types(name: str, wanted: list[str]) -> None:
@@ -61,7 +66,7 @@ def test_it_types_what_a_person_types(name: str, wanted: list[str]) -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_file_in_the_caches_key_exists(name: str) -> None:
-    (listed,) = re.findall(r"hashFiles\((.*)\)", TEXTS[name])
+    (listed,) = set(re.findall(r"hashFiles\((.*)\)", TEXTS[name]))
     patterns = re.findall(r"'([^']+)'", listed)
     assert len(patterns) > 5
     for pattern in patterns:
@@ -90,6 +95,21 @@ def test_the_shards_are_the_whole_matrix() -> None:
     levels = set(re.findall(r"BATTERY=(\w+)$", text, re.MULTILINE))
     assert values("battery") == {"skew", *levels}
     assert "\n      KERNEL: ${{ matrix.series }}\n      VARIANT: ${{ matrix.version }}\n" in text
+
+
+def test_the_parts_of_the_mutants_are_all_of_them() -> None:
+    """And the page is made from the results that they publish, where the cache has them."""
+    text = TEXTS["mutants"]
+    (listed,) = re.findall(r"^ +part: \[(.*)\]$", text, re.MULTILINE)
+    parts = re.findall(r'"(\d+)/(\d+)"', listed)
+    assert parts == [(str(number), str(len(parts))) for number in range(1, len(parts) + 1)]
+    assert "\n        run: make mutants SHARD=${{ matrix.part }}\n" in text
+    task = Task(name="x", suite=SUITES["off"], base=Base(name="ver0"), mutant=None)
+    asked = Setup(abis=ABIS, report=Path("report"), cache=Path("~/.cache/extsys"))
+    assert f"path: {task.kept(asked).parent}/\n" in text
+    assert f"path: {task.kept(asked).parent}\n          merge-multiple: true\n" in text
+    assert "name: results-$" in text
+    assert "pattern: results-*" in text
 
 
 def test_what_the_shards_publish_is_what_is_merged() -> None:

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a mutant costs, from its patch to its verdict; a part of `make bench`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from harness.bench import Figure
+from harness.lab import Lab
+from harness.mutants import judge, run, trailers
+from harness.mutants.judge import State
+from harness.mutants.run import Task
+from harness.mutants.suites import base_of, suite_of
+from harness.mutants.trailers import BASE, Mutant
+from harness.skew.bench import from_nothing
+from vm.errors import InfraError
+
+#: How many mutants are measured, of those on the default base.
+MEASURED = 3
+
+
+def figures(lab: Lab) -> list[Figure]:
+    """A mutant alone on the machine, its kernel and its tests; of a tree of the user's none."""
+    setup = lab.setup
+    if setup.kernel_tree or setup.bzimage or setup.local or setup.variant != BASE:
+        return []
+    builds, tests = [], []
+    for mutant in _measured():
+        task = Task.of(mutant, suite=suite_of(mutant), base=base_of(mutant))
+        run.forget(task, setup)
+        start = time.monotonic()
+        running = run.Running(task, setup)
+        built = time.monotonic()
+        try:
+            while not running.done:
+                time.sleep(run.POLL)
+            ran = running.finish()
+        finally:
+            running.end()
+        judged = judge.judge(mutant, ran.results)
+        if judged.state is not State.KILLED:
+            raise InfraError(f"{mutant.name}: {judged.state.value}: its time says nothing")
+        builds.append(built - start)
+        tests.append(time.monotonic() - built)
+    nothing = from_nothing(setup.cache, setup.kernel)
+    return [
+        Figure(
+            name="a mutant, from patch to verdict",
+            unit="s",
+            ours=tuple(map(sum, zip(builds, tests, strict=True))),
+            other=(nothing["seconds_wall"] + statistics.median(tests),) if nothing else (),
+            other_is="with a kernel from nothing: recorded, not run again",
+        ),
+        Figure(name="of that its kernel", unit="s", ours=tuple(builds)),
+        Figure(name="of that its tests", unit="s", ours=tuple(tests)),
+    ]
+
+
+def _measured() -> list[Mutant]:
+    found = [one for one in trailers.load_all() if one.base == BASE]
+    return found[:: max(1, len(found) // MEASURED)][:MEASURED]
