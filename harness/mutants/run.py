@@ -30,6 +30,8 @@ from vm.errors import BuildError, HarnessError, InfraError, Verdict
 
 #: Raise when the same input would give other results.
 FORMAT = "mutant-1"
+#: Where results are kept, below the cache.
+PLACE = "mutants"
 #: Deadline of one kernel's tests, in seconds: they take 20 under TCG.
 SECONDS = 600.0
 #: How often it is looked whether one has ended, in seconds.
@@ -98,7 +100,7 @@ class Task:
 
     def kept(self, asked: Setup) -> Path:
         """Where its results are, or will be."""
-        return asked.cache / "mutants" / f"{self.name}-{self.key(self.setup(asked))}"
+        return asked.cache / PLACE / f"{self.name}-{self.key(self.setup(asked))}"
 
 
 class Running:
