@@ -144,6 +144,12 @@ mutants: ## put each fault of kernel-patches/mutants into the kernel: the tests 
 mutants-sample: ## two of the mutants, others with every change
 	$(call job,mutants,$(mutant-options) --sample 2)
 
+.PHONY: coverage
+coverage: ## which lines and branches of the sample a run executes; each that is not is explained
+	$(call job,coverage,$(call option,--kernel,$(call given,KERNEL)) \
+		$(call option,--accel,$(ACCEL)) $(call option,--battery,$(BATTERY)) \
+		$(call option,--jobs,$(JOBS)) $(call option,--mirror,$(MIRROR)),$(PYTEST_ARGS))
+
 .PHONY: mutants-harness
 mutants-harness: ## put faults into the harness itself: its own tests have to notice them
 	$(call job,mutants-harness,$(call option,--mutant,$(MUTANT)))

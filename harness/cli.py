@@ -8,6 +8,7 @@ vm.errors.Verdict for what the infrastructure or the kernel did.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -600,6 +601,26 @@ def mutants(
             fresh=fresh,
         )
     )
+
+
+@cli.command("coverage")
+@_options("kernel", "accel", "battery", "jobs", "mirror", "report")
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def executed(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
+    """Run the battery on a kernel that counts: which lines of the sample are executed."""
+    from harness.report import coverage  # noqa: PLC0415 - nothing else needs it
+
+    setup = _setup(**asked, variant="coverage")
+    lab = Lab(setup)
+    _prepare(lab)
+    shutil.rmtree(setup.report / coverage.COUNTS, ignore_errors=True)
+    args = [sys.executable, "-m", "pytest", str(BATTERY_TESTS), TARGET_TESTS, "-q", "--coverage"]
+    args += [*_pytest_options(setup, battery), *pytest_args]
+    proc.show(args)
+    code = subprocess.call(args)
+    if code not in (0, 1):
+        raise SystemExit(code)
+    raise SystemExit(max(code, coverage.report(lab.built, setup.report)))
 
 
 @cli.command("mutants-harness")

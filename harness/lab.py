@@ -170,6 +170,7 @@ class Lab:
         self.files: dict[
             str, Path
         ] = {}  #: further files of the guest's: name below GUEST_DIR → file
+        self.at_end: list[Callable[[Lab, Target], None]] = []  #: called before a guest is ended
         self.boots = 0
         self.broken: HarnessError | None = None  #: why the run gave up on guests
         self.guest: Guest | Uml | None = None
@@ -458,6 +459,11 @@ class Lab:
         self.boots = 0
 
     def _end(self) -> None:
+        """End the guest; who wants to have something of it gets it first, if it is well."""
+        if self._target is not None and not self.broken:
+            for last in self.at_end:
+                with contextlib.suppress(GuestError, RefusedError):
+                    last(self, self._target)
         self._stack.close()
         self._target = None
         self.guest = None
@@ -583,7 +589,5 @@ class Lab:
 
     def close(self) -> None:
         """End the guest and everything that belongs to it."""
-        self._target = None
-        self.guest = None
-        self._stack.close()
+        self._end()
         shutil.rmtree(self._root_dir, ignore_errors=True)

@@ -31,7 +31,7 @@ from harness.contract import Contract
 from harness.findings import ContractBrokenError
 from harness.interface import Interface, SetupError
 from harness.lab import Lab, Setup
-from harness.report import ktap, repro, repro_layout, show
+from harness.report import coverage, ktap, repro, repro_layout, show
 from harness.report import results as records
 from harness.report.results import PROPERTIES, TestResult, counts
 from harness.splats import SplatError
@@ -96,6 +96,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--prove", action="store_true", help="compile each reproducer and run it in the guest"
     )
+    group.addoption(
+        "--coverage", action="store_true", help="keep the counts of what the kernel executed (gcov)"
+    )
     group.addoption("--local", action="store_true", help="this machine's kernel, no guest")
     group.addoption("--bzimage", type=Path, help="a kernel built elsewhere, instead of building")
     group.addoption("--headers", type=Path, help="its UAPI include directory")
@@ -144,6 +147,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except HarnessError as exc:
         raise pytest.UsageError("\n".join(exc.lines())) from exc
     config.stash[LAB] = Lab(setup)
+    if option.coverage:
+        config.stash[LAB].at_end.append(coverage.keep)
     config.stash[FAMILY] = several[0]
     # Until the kernel's headers are there: which tests there are has to be known before.
     config.stash[CONTRACTS] = tuple(_expected(one, setup) for one in several)

@@ -38,8 +38,9 @@ FORMAT = "kernel-2"
 
 #: Objects that are compiled once more with DWARF, if the kernel has them: what
 #: the kernel itself takes the sample's struct to be.  A whole kernel with DWARF
-#: takes half as long again to build, and BTF needs it.
-DESCRIBED = ("kernel/xyzzy.o",)
+#: takes half as long again to build, and BTF needs it.  Of those that count what
+#: is executed (gcov) the notes are kept, by which the counts are read.
+DESCRIBED = ("kernel/xyzzy.o", "kernel/xyzzyat.o", "arch/x86/kernel/xyzzyat_x32.o")
 
 #: Beside a work tree: the source that it holds, and the files that were patched in it.
 IN_STEP = "in-step.json"
@@ -248,6 +249,7 @@ def order(
             goal="bzImage" if compressed and row.arch == kernels.X86 else "vmlinux",
             jobs=_jobs(jobs),
             lines=kernel.lines,
+            make_args=row.make_args,
         )
 
 
@@ -358,6 +360,7 @@ class Order:
     goal: str
     jobs: int
     lines: int | None
+    make_args: tuple[str, ...] = ()  #: variables of make's, which some objects are made by
 
     @property
     def settings(self) -> tuple[kconfig.Setting, ...]:
@@ -381,6 +384,7 @@ class Order:
             self.goal,
             *(() if self.arch == kernels.X86 else (self.arch,)),
             *(() if plan.owned else (graft.FORMAT,)),
+            *self.make_args,
         )
 
     @property
@@ -459,7 +463,7 @@ class Order:
         include, cost = _headers(plan, self.jobs, home=self.home, objects=objects)
         trees.link_copy(include, temp / "headers" / "include")
         source = plan.obtain()
-        with _workplace(plan, self.home, self.jobs, arch=self.arch) as make:
+        with _workplace(plan, self.home, self.jobs, arch=self.arch, args=self.make_args) as make:
             cost += self._configure(make)
             fresh = not (make.objects / "vmlinux").exists()
             with self._watched(make) as warned:
@@ -476,6 +480,9 @@ class Order:
             proc.run(strip, timeout=TOOL_SECONDS)
             for name in DESCRIBED:
                 make.describe(name, temp / f"{Path(name).stem}.dwarf.o")
+                notes = (out / name).with_suffix(".gcno")
+                if self.make_args and notes.exists():
+                    shutil.copyfile(notes, temp / notes.name)
             # Once more: make itself may have had to ask Kconfig again.
             kconfig.check(self.settings, (out / ".config").read_text())
             shutil.copyfile(out / ".config", temp / "config")
@@ -493,6 +500,7 @@ class Order:
             "fragments": [fragment.name for fragment in self.fragments],
             "left_out": [f"CONFIG_{one.symbol} ({one.span})" for one in self.left_out],
             "compiler": self.compiler,
+            "objects": str(out),
             "command": command,
             "incremental": not fresh,
             "warnings": [one.text for one in warned],
@@ -636,7 +644,13 @@ def _headers(
 
 @contextlib.contextmanager
 def _workplace(
-    plan: _Plan, home: Path, jobs: int, *, arch: str = kernels.X86, objects: str = OBJECTS
+    plan: _Plan,
+    home: Path,
+    jobs: int,
+    *,
+    arch: str = kernels.X86,
+    objects: str = OBJECTS,
+    args: tuple[str, ...] = (),
 ) -> Iterator[Make]:
     """The work tree at ``home``, holding ``plan``'s content, for this run alone."""
     work, stamp = home / "tree", home / IN_STEP
@@ -648,6 +662,7 @@ def _workplace(
             jobs=jobs,
             lock=lock,
             arch=arch,
+            args=args,
         )
         held = store.read_json(stamp) or {}
         stamp.unlink(missing_ok=True)

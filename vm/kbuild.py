@@ -37,6 +37,9 @@ REPRODUCIBLE = (
     "LOCALVERSION=",
 )
 
+#: The compiler's options for gcov: with them it writes a file beside the object.
+COUNTING = ("-fprofile-arcs", "-ftest-coverage")
+
 #: For one object, in seconds.
 DESCRIBE_SECONDS = 120.0
 
@@ -75,6 +78,7 @@ class Make:
     jobs: int
     lock: Lock
     arch: str = "x86_64"
+    args: tuple[str, ...] = ()  #: variables on its command line
 
     @property
     def marker(self) -> Path:
@@ -95,7 +99,9 @@ class Make:
         command = shlex.split(first.partition(":=")[2].partition(";")[0])
         output = command.index("-o")
         command[output + 1] = str(result)
-        command = [word for word in command if not word.startswith("-Wp,-MMD")]
+        command = [
+            word for word in command if not word.startswith("-Wp,-MMD") and word not in COUNTING
+        ]
         done = proc.run(
             [*command, "-gdwarf-4"], cwd=self.objects, timeout=DESCRIBE_SECONDS, check=False
         )
@@ -112,6 +118,7 @@ class Make:
             *("make", "-C", str(self.tree), f"O={self.objects}", f"ARCH={self.arch}"),
             f"-j{self.jobs}",
             *REPRODUCIBLE,
+            *self.args,
             *goals,
         ]
 

@@ -66,6 +66,7 @@ class Variant:
     kernel_args: tuple[str, ...] = ()  #: on the guest's kernel command line
     arch: str = X86  #: as make's ARCH: X86, or UM, which runs as a process of this machine
     mends: tuple[str, ...] = ()  #: series that mend the kernel itself, and are not proposed
+    make_args: tuple[str, ...] = ()  #: variables of make's, which some objects are made by
 
     def __str__(self) -> str:
         return f"{self.name}, {self.what}"

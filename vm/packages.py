@@ -43,6 +43,7 @@ JOBS: Mapping[str, tuple[str, ...]] = {
     "bench": ("python", "build", "source", "guest"),
     "guest-test": ("python", "build", "source", "guest", "trees", "review"),
     "mutants": ("python", "build", "source", "guest"),
+    "coverage": ("python", "build", "source", "guest"),
     "mutants-harness": ("python", "build", "guest", "trees"),
     "skew": ("python", "build", "source", "guest"),
     "vm-test": ("python", "build", "source", "guest"),

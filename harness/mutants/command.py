@@ -127,7 +127,7 @@ def sampled(mutants: Sequence[Mutant], count: int, code: str) -> list[Mutant]:
 
 def _baseline(base: Base, suite: Suite) -> Task:
     """What the suite says of the sample without a fault."""
-    name = f"none-{base.name}-{store.key(*suite.tests)[:4]}"
+    name = f"none-{base.name}-{store.key(*suite.tests, *suite.options)[:4]}"
     return Task(name=name, suite=suite, base=base, mutant=None)
 
 

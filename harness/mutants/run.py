@@ -93,6 +93,7 @@ class Task:
             Lab(setup).order.key,
             state.of(self.suite.tests, self.base.contract),
             *self.suite.tests,
+            *self.suite.options,
             *self.options,
             *(one.name for one in setup.abis),
             setup.accel,
@@ -133,6 +134,8 @@ class Running:
             "-m",
             "pytest",
             *task.suite.tests,
+            *task.suite.options,
+            *task.options,
             *_options(self._setup, task.base),
         ]
         self._deadline = Deadline.after(SECONDS, "the tests' end")

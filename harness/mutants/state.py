@@ -28,6 +28,7 @@ SAMPLE = "harness/interfaces/xyzzy.py"
 APART: Mapping[str, str] = {
     "harness/known.py": "findings in Linux's own interfaces, on a kernel that is as it came",
     "harness/prove.py": "runs reproducers, with --prove",
+    "harness/report/coverage.py": "what the kernel executed, with --coverage",
     "harness/report/conformance.py": "the page about Linux's own interfaces",
     "harness/report/repro.py": "a reproducer is written when the test has failed",
     "harness/report/repro_layout.py": "the same",

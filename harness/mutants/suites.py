@@ -21,11 +21,22 @@ class Suite:
     """Tests that are run on a mutant, seen from the checkout."""
 
     tests: tuple[str, ...]
+    options: tuple[str, ...] = ()  #: of pytest's: only some of them
+
+
+def _only(*properties: str) -> tuple[str, ...]:
+    return tuple(word for name in properties for word in ("--prop", name))
 
 
 SUITES: Mapping[str, Suite] = {
     # What `make vm-test` runs.
     "target": Suite(tests=(BATTERY, "selftests/target")),
+    # On a kernel that looks at itself, and takes ten times as long: what allocates,
+    # reads, waits and fails, and not the long sweeps.
+    "kernel": Suite(
+        tests=(BATTERY, "selftests/target"),
+        options=_only("P2", "P8", "P11", "P17", "P19", "P20", "P21", "P23", "P24"),
+    ),
     # Guests without the interface: the option off.
     "off": Suite(tests=("selftests/vm/test_off.py",)),
 }

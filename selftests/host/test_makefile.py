@@ -25,6 +25,7 @@ PARAMETERS = re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE)
 JOBS = (
     *("vm-test", "host-test", "guest-test", "kernel", "kernels", "callers"),
     *("conformance", "skew", "shell", "doctor", "bench", "mutants", "mutants-harness"),
+    "coverage",
     *("series", "series-check"),
 )
 
