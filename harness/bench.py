@@ -9,6 +9,7 @@
     cost        a sweep's time over its number of calls, as a plot
     build       the kernel's CPU time, as recorded when it was built
     ages        a further variant, and the matrix of old and new: harness/skew/bench.py
+    Linux's     every interface of Linux's own, and openat2_test: harness/kselftests/bench.py
 
 Pairs are run in turn (A B A B …), so that a machine whose speed drifts does
 not favour one of them.  No test asserts any of this: figures are for people.

@@ -532,6 +532,7 @@ def _kvm_prover(cache: Path) -> Callable[[], tuple[bool, str]] | None:
 def bench(cold: bool, **asked: Any) -> None:
     """Measure boot, round trip, sweep and builds, each beside its alternative in one run."""
     from harness import bench as benches  # noqa: PLC0415 - nothing else needs it
+    from harness.kselftests import bench as of_linux  # noqa: PLC0415 - nor this
     from harness.mutants import bench as of_mutants  # noqa: PLC0415 - nor this
     from harness.skew import bench as of_every_age  # noqa: PLC0415 - nor this
 
@@ -541,7 +542,14 @@ def bench(cold: bool, **asked: Any) -> None:
         return
     _prepare(lab)
     try:
-        benches.run(lab, lambda one: [*of_every_age.figures(one), *of_mutants.figures(one)])
+        benches.run(
+            lab,
+            lambda one: [
+                *of_every_age.figures(one),
+                *of_mutants.figures(one),
+                *of_linux.figures(one),
+            ],
+        )
     finally:
         lab.close()
 

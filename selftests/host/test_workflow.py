@@ -51,6 +51,7 @@ def test_schema_would_notice(path: Path, tmp_path: Path) -> None:
         ("vm-test", ["host-test", "kernel", "vm-test"]),
         ("skew", ["kernels", "skew", "vm-test", "skew"]),
         ("mutants", ["mutants", "mutants"]),
+        ("conformance", ["kernels", "conformance", "conformance"]),
     ],
 )
 def test_it_types_what_a_person_types(name: str, wanted: list[str]) -> None:
@@ -105,6 +106,20 @@ def test_the_parts_of_the_mutants_are_all_of_them() -> None:
     assert f"path: ~/.cache/extsys/{PLACE}\n          merge-multiple: true\n" in text
     assert "name: results-$" in text
     assert "pattern: results-*" in text
+
+
+def test_every_series_is_put_to_the_test() -> None:
+    """Each has a machine, and publishes what the table is made of where that is looked for."""
+    text = TEXTS["conformance"]
+    (listed,) = re.findall(r"^ +series: \[(.*)\]$", text, re.MULTILINE)
+    assert set(re.findall(r'"([^"]+)"', listed)) == set(kernels.load_kernels())
+    assert "\n      KERNEL: ${{ matrix.series }}\n      VARIANT: conformance\n" in text
+    assert kernels.variant("conformance").stack == ()  # so no patch is in the cache's key
+    assert "name: linux-${{ matrix.series }}\n" in text
+    assert "path: build/report/conformance/linux-${{ matrix.series }}/\n" in text
+    (taken,) = re.findall(r"pattern: (\S+)\n +path: (\S+)\n", text)
+    assert taken == ("linux-*", "build/conformance")
+    assert f"MERGE={taken[1]}\n" in text
 
 
 def test_what_the_shards_publish_is_what_is_merged() -> None:
