@@ -11,14 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
 
-from harness import conformance, interfaces, record
+from harness import conformance, interfaces, local, record
 from harness.abi import ABIS
 from harness.contract import Contract
 from harness.lab import Lab, Setup
@@ -171,10 +171,34 @@ def check(contract: str, battery: str, pytest_args: tuple[str, ...], **asked: An
     """Run the battery on CONTRACT: names in harness/interfaces, or a file that defines one."""
     checked = interfaces.load_several(contract)
     setup = _setup(**asked)
-    if not setup.local:
+    if setup.local:
+        contract = _here(setup, contract, checked)
+    else:
         _prepare(Lab(setup), *checked)
     options = [*_pytest_options(setup, battery), "--contract", contract]
-    _pytest([str(BATTERY_TESTS), "-q", *options, *pytest_args])
+    _pytest([str(BATTERY_TESTS), "-q", *options, *pytest_args], powerless=setup.local)
+
+
+def _here(setup: Setup, named: str, checked: Sequence[Contract]) -> str:
+    """Of the interfaces that are named those that can be tried on this machine's own kernel.
+
+    What is left out is said.  Raises UserError when that is all of them.
+    """
+    lab = Lab(setup)
+    note = local.age(lab.compiler)
+    click.echo(f"kernel: Linux {os.uname().release}, this machine's own", err=True)
+    if note:
+        click.echo(f"note: {note}", err=True)
+    absent = local.left_out(checked, lab.compiler)
+    for name, why in absent.items():
+        click.echo(f"left out: {name}: {why}", err=True)
+    if len(absent) == len(checked):
+        raise UserError(f"--local: nothing of {named} can be tried on this machine's own kernel")
+    if not absent:
+        return named
+    words = interfaces.names() if named == "all" else [one.strip() for one in named.split(",")]
+    each = zip(dict.fromkeys(filter(None, words)), checked, strict=True)
+    return ",".join(word for word, one in each if one.name not in absent)
 
 
 @cli.command("conformance")
@@ -262,11 +286,14 @@ def conformance_of_linux(
     raise SystemExit(worst)
 
 
-def _pytest(args: list[str]) -> NoReturn:
+def _pytest(args: list[str], *, powerless: bool = False) -> NoReturn:
     """Become pytest, which wants to import the plugin by itself."""
+    argv = [sys.executable, "-m", "pytest", *args]
+    if powerless:
+        argv = local.unprivileged(argv)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *args])
+    os.execvp(argv[0], argv)
 
 
 def _pytest_options(setup: Setup, battery: str) -> list[str]:
