@@ -20,6 +20,7 @@ from typing import NoReturn
 import pytest
 
 from harness.report import ktap
+from harness.report import results as records
 from vm.errors import Verdict
 
 pytest_plugins = ["pytester"]
@@ -173,6 +174,43 @@ def test_an_unknown_property_is_a_usage_error(run: Run, marker: str, words: str)
     assert ran.code == pytest.ExitCode.USAGE_ERROR
     assert words in ran.text
     assert "INTERNALERROR" not in ran.text
+
+
+def test_what_the_kernel_reports_is_a_property_of_its_own(run: Run) -> None:
+    """Found behind a test that passed it is P23's; the guest is kept, and tests go on."""
+    ran = run(
+        """
+        from harness.plugin import LAB
+        from harness.splats import SplatError
+
+        @pytest.fixture
+        def watched():
+            yield
+            raise SplatError("a report", verdict=Verdict.OOPS)
+
+        @pytest.mark.prop("P1")
+        def test_passes(abi, watched):
+            pass
+
+        @pytest.mark.prop("P3")
+        def test_fails(abi, watched):
+            assert 1 == 2
+
+        @pytest.mark.prop("P5")
+        def test_later(abi, request):
+            assert request.config.stash[LAB].broken is None
+        """,
+        *("--abi", "m64"),
+    )
+    assert ran.code == Verdict.OOPS.value, ran.text
+    rows = {one.name.rpartition("::")[2]: one for one in records.load(ran.report / records.FILE)}
+    assert (rows["test_passes[m64]"].prop, rows["test_passes[m64]"].verdict) == (
+        "P23",
+        Verdict.OOPS,
+    )
+    assert rows["test_fails[m64]"].prop == "P3", "what it is about is broken as well"
+    assert rows["test_later[m64]"].verdict is Verdict.PASS
+    assert "OOPS: a report" in ran.text
 
 
 #: What a test raises, the exit code of the run, and a line that must be shown.
