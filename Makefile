@@ -25,6 +25,7 @@ SHARD ?= ## only one part of the mutants: 2/4 is the second of four
 FRESH ?= ## `make mutants FRESH=yes` runs all of them, whatever results are kept
 WITHOUT ?= ## judge mutants as if the battery lacked this property, such as P3
 REPEAT ?= ## only the named property of each mutant, so many times: make mutants MUTANT=22,23,24 REPEAT=20
+LTP ?= ## a source of LTP in which its library is built, for its tests of the samples; several with colons
 MERGE ?= ## `make skew` and `make conformance` run nothing, and make one table of the reports below this directory
 COLD ?= ## `make bench COLD=yes` only builds every kernel of every series, in an empty cache
 PYTEST_ARGS ?= ## more arguments for pytest, such as '-k flags -x'
@@ -38,7 +39,7 @@ export PATH := $(CURDIR)/build/venv/bin:$(PATH)
 # The kernel's make is no part of this one: not its job server, not its flags,
 # not the variables of its command line.  make insists on exporting MAKELEVEL.
 unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
-unexport KERNEL VARIANT KERNEL_TREE BZIMAGE HEADERS ABI ACCEL BATTERY JOBS MIRROR MERGE COLD
+unexport KERNEL VARIANT KERNEL_TREE BZIMAGE HEADERS ABI ACCEL BATTERY JOBS MIRROR LTP MERGE COLD
 unexport PYTEST_ARGS PYTHON
 # Whatever environment was active in the caller's shell, build/venv is used.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
@@ -114,7 +115,7 @@ vm-test: ## the main job: build the kernel, boot it, test m64, m32 and mx32 call
 
 .PHONY: test
 test: one-kernel = $(KERNEL)
-test: host-test guest-test at-test $(if $(KERNEL_TREE)$(BZIMAGE),,skew) vm-test ## everything; skew with one kernel
+test: host-test guest-test at-test $(if $(KERNEL_TREE)$(BZIMAGE),,uml-test skew) vm-test ## everything; skew with one kernel
 
 .PHONY: host-test
 host-test: ## the tests that need no guest, lint and types included
@@ -123,11 +124,13 @@ host-test: ## the tests that need no guest, lint and types included
 .PHONY: at-test
 at-test: ## the tests of xyzzyat(2), the second sample, on a kernel that has it
 	$(call job,vm-test,$(mutant-options) --variant at --report build/report-at \
+		$(call option,--ltp,$(LTP)) \
 		$(call option,--abi,$(ABI)),selftests/target)
 
 .PHONY: uml-test
 uml-test: ## both samples in user-mode Linux, an ordinary process: the m64 battery and selftests
 	$(call job,vm-test,$(mutant-options) --variant um --report build/report-um \
+		$(call option,--ltp,$(LTP)) \
 		$(call option,--battery,$(BATTERY)),$(PYTEST_ARGS))
 
 .PHONY: guest-test

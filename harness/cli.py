@@ -30,7 +30,7 @@ from harness.skew import results as skew_results
 from harness.skew import show as skew_show
 from harness.skew import sidebyside
 from harness.skew.labs import SkewLab
-from vm import accel, doctor, kernels, kernelset, proc, shell
+from vm import accel, doctor, kernels, kernelset, ltp, proc, shell
 from vm.errors import HarnessError, UserError
 from vm.review import bench as reviews
 from vm.review import mails, run, table
@@ -151,6 +151,11 @@ def cli() -> None:
 
 @cli.command("vm-test")
 @_options(*A_RUN)
+@click.option(
+    "--ltp",
+    callback=lambda _context, _option, value: ltp.places(value or ""),
+    help="Sources of LTP in which its library is built, with colons.",
+)
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
     """Build the kernel, boot it, and test it with callers of every ABI."""
@@ -306,6 +311,8 @@ def _pytest_options(setup: Setup, battery: str) -> list[str]:
         value = getattr(setup, name)
         if value is not None:
             args += [f"--{name.replace('_', '-')}", str(value)]
+    if setup.ltp:
+        args += ["--ltp", ":".join(map(str, setup.ltp))]
     for path in setup.patches:
         args += ["--patch", str(path)]
     return [*args, "--local"] if setup.local else args

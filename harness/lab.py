@@ -114,6 +114,7 @@ class Setup:
     fragments: tuple[str, ...] = ()  #: Kconfig fragments on top of the variant's
     memory: int = 256  #: MiB of the guest
     cpus: int = 1
+    ltp: tuple[Path, ...] = ()  #: sources of LTP, each with its library
     cache: Path = dataclasses.field(default_factory=paths.cache_dir)
 
     def __post_init__(self) -> None:
@@ -137,6 +138,7 @@ class Setup:
             raise UserError(
                 f"ACCEL={self.accel}: not a way to run a guest", hint=f"one of {', '.join(ACCELS)}"
             )
+        ltp.find(self.ltp)
         self._check_elsewhere()
 
     def _check_elsewhere(self) -> None:
@@ -274,10 +276,12 @@ class Lab:
     @cached_property
     def ltp_tests(self) -> Mapping[str, Path]:
         """LTP's tests of the series' calls, xyzzy01-m64 and so on; none where LTP is not."""
-        if self.setup.bzimage or not ltp.find():
+        places = ltp.find(self.setup.ltp)
+        if self.setup.bzimage or not places:
             return {}
         return ltp.programs(
             self.selftests,
+            places=places,
             cflags={one.name: one.cflag for one in self.setup.abis},
             headers=self.built.headers,
             output=self.setup.report / "ltp",

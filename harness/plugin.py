@@ -36,7 +36,7 @@ from harness.report import results as records
 from harness.report.results import PROPERTIES, TestResult, counts
 from harness.splats import SplatError
 from harness.target import MOST_LANES
-from vm import kernels
+from vm import kernels, ltp
 from vm.errors import GuestError, HarnessError, Verdict
 from vm.uml import ForbiddenError
 
@@ -99,6 +99,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--coverage", action="store_true", help="keep the counts of what the kernel executed (gcov)"
     )
+    group.addoption("--ltp", default="", help="sources of LTP with its library, with colons")
     group.addoption("--local", action="store_true", help="this machine's kernel, no guest")
     group.addoption("--bzimage", type=Path, help="a kernel built elsewhere, instead of building")
     group.addoption("--headers", type=Path, help="its UAPI include directory")
@@ -142,6 +143,7 @@ def pytest_configure(config: pytest.Config) -> None:
             headers=option.headers,
             patches=tuple(option.patch),
             cpus=full_battery_cpus() if option.battery == "full" else 1,
+            ltp=ltp.places(option.ltp),
         )
         several = interfaces.families(option.contract)
     except HarnessError as exc:

@@ -41,6 +41,8 @@ SECTIONS = (
 KINDS = {
     "battery": "the battery, on xyzzy(2)",
     "test": "a test of selftests/",
+    "uml": "the battery, on xyzzy(2) in user-mode Linux: `make uml-test`",
+    "ltp": "a test for LTP, run where LTP is",
     "kselftest": "the kernel's own selftest",
     "series": "`make series-check`",
     "mutant": "a fault that has to be found: `make mutants`",

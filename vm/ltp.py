@@ -11,7 +11,6 @@ statically, since the guest has no libraries.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from vm.errors import BuildError, UserError
 TESTS = paths.VM.parent / "kernel-patches" / "ltp"
 #: Where LTP installs itself.
 INSTALLED = Path("/opt/ltp")
-#: The variable that names other places.
-VARIABLE = "LTP"
 #: The header of the current style of tests.
 HEADER = "include/tst_test.h"
 LIBRARY = "lib/libltp.a"
@@ -49,16 +46,20 @@ class Ltp:
         return self.where / LIBRARY
 
 
-def find() -> tuple[Ltp, ...]:
-    """Every place that has LTP; none on most machines.
+def places(text: str) -> tuple[Path, ...]:
+    """What LTP= names: directories with colons between them."""
+    return tuple(Path(one).expanduser() for one in text.split(":") if one)
 
-    Raises UserError for a place that LTP= names and that has not.
+
+def find(named: Sequence[Path] = ()) -> tuple[Ltp, ...]:
+    """Every place that has LTP: those that are named, or where it installs itself.
+
+    Raises UserError for a named one that has not.
     """
-    named = [Path(one).expanduser() for one in os.environ.get(VARIABLE, "").split(":") if one]
     for one in named:
         if not (one / HEADER).is_file() or not (one / LIBRARY).is_file():
             raise UserError(
-                f"{VARIABLE}={one}: no {HEADER} and {LIBRARY} in it",
+                f"LTP={one}: no {HEADER} and {LIBRARY} in it",
                 hint="in LTP's source: make autotools && ./configure && make -C lib",
             )
     places = named or [INSTALLED]
@@ -99,7 +100,12 @@ def build(
 
 
 def programs(
-    names: Sequence[str], *, cflags: Mapping[str, str], headers: Path, output: Path
+    names: Sequence[str],
+    *,
+    places: Sequence[Ltp],
+    cflags: Mapping[str, str],
+    headers: Path,
+    output: Path,
 ) -> Mapping[str, Path]:
     """Every test of these calls for every ABI that LTP is there for: NAME-ABI → program.
 
@@ -108,7 +114,7 @@ def programs(
     """
     found = {}
     for abi, cflag in cflags.items():
-        for one in find():
+        for one in places:
             if not serves(one, cflag):
                 continue
             for source in tests(names):

@@ -12,13 +12,14 @@ import sys
 import pytest
 
 from harness import interfaces, record
-from harness.abi import ABIS
+from harness.abi import ABIS, OF_ARCH
 from harness.batteries import BATTERY
 from harness.record import Row
-from vm import kernels, patches, paths
+from vm import kernels, ltp, patches, paths
 from vm.review import table
 
 ROOT = paths.VM.parent
+MAKEFILE = (ROOT / "Makefile").read_text()
 ROWS = record.load()
 EVERY = pytest.mark.parametrize(
     "row", ROWS, ids=[f"{n}-{row.section}" for n, row in enumerate(ROWS)]
@@ -88,6 +89,15 @@ def exists(check: str) -> bool:
                 for item in BATTERY
                 for abi in ABIS
             )
+        case "uml":
+            contract = interfaces.family("xyzzy")[0]
+            return any(
+                item.prop == name and item.unless(contract, abi) is None
+                for item in BATTERY
+                for abi in OF_ARCH[kernels.UM]
+            )
+        case "ltp":
+            return any(path.stem == name for path in ltp.tests(("xyzzy", "xyzzyat")))
         case "test":
             return name in collected()
         case "kselftest":
@@ -107,6 +117,9 @@ def in_make_test(check: str) -> bool:
     kind, _, name = check.partition(":")
     if kind == "series":
         return any(one.name == name and one.quick for one in table.load().checks)
+    if kind == "uml":
+        (line,) = re.findall(r"^test: (?!one-kernel)(.*)$", MAKEFILE, re.M)
+        return "uml-test" in line
     return kind in ("battery", "test", "kselftest")
 
 
@@ -135,6 +148,9 @@ def test_the_page_is_what_the_rows_make() -> None:
         ({"checks": ("battery:P18",)}, "no such check"),
         ({"checks": ("kselftest:xyzzy/nothing",)}, "no such check"),
         ({"checks": ("mutant:99-none",)}, "no such check"),
+        ({"checks": ("uml:P13",)}, "no such check"),
+        ({"checks": ("ltp:xyzzy99",)}, "no such check"),
+        ({"checks": ("ltp:xyzzy01",)}, "none of its checks"),
         ({"checks": ("series:sparse",)}, "none of its checks"),
         ({"where": ("kernel/xyzzy.c:no_such_symbol",)}, "no patch adds"),
         ({"where": ("kernel/fork.c",)}, "no patch touches"),

@@ -12,7 +12,7 @@ import pytest
 from vm import kernels, patches, paths
 from vm.errors import BuildError, UserError
 from vm.review import bench as benches
-from vm.review import checks, commits, mails, run, table, tables
+from vm.review import checks, commits, growth, mails, run, table, tables
 from vm.review.bench import Bench, SkipError
 
 ROOT = paths.VM.parent / "kernel-patches"
@@ -296,3 +296,66 @@ def test_every_series_has_a_cover_letter_that_answers(kernel: str, tmp_path: Pat
         assert "How is it tested?" in body
         trees = [tree for _, tree in part.mails]
         assert trees.count("man-pages") == 1
+
+
+# --- how headers grow
+
+OLD = """
+#define IT_SIZE_VER0 16
+struct it { __u32 size; __u32 a; __aligned_u64 b; };
+"""
+
+
+def grown(tmp_path: Path, new: str, flag: str = "-m64") -> list[str]:
+    """What is wrong with a header that was OLD and is ``new``."""
+    shown = []
+    for name, text in (("old", OLD), ("new", new)):
+        include = tmp_path / name
+        (include / "linux").mkdir(parents=True)
+        (include / "linux/it.h").write_text(text)
+        shown.append(growth.surface(include, "linux/it.h", flag, tmp_path))
+    return list(growth.problems(*shown))
+
+
+@pytest.mark.parametrize("flag", checks.ABI_FLAGS)
+def test_a_structure_that_grows_at_its_end(tmp_path: Path, flag: str) -> None:
+    new = "\n#define IT_SIZE_VER0 16\n#define IT_SIZE_VER1 24\n" + OLD.split("VER0 16")[1].replace(
+        "b; }", "b; __u32 c[2]; }"
+    )
+    assert grown(tmp_path, new, flag) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("__u32 a;", "__u32 c; __u32 a;"), "a was Member(offset=4"),
+        (("__u32 a;", "__u16 a; __u16 c;"), "a was Member(offset=4, size=4)"),
+        (("__u32 a; ", ""), "a was"),
+        (("struct it", "struct other"), "struct it is gone"),
+        (("VER0 16", "VER0 24"), "IT_SIZE_VER0 was 16, and is 24"),
+        (("#define IT_SIZE_VER0 16", ""), "IT_SIZE_VER0 was 16, and is None"),
+        ((" __aligned_u64 b;", ""), "16 bytes became 8"),
+    ],
+    ids=["moved", "narrowed", "removed", "renamed", "constant", "no-constant", "shrunk"],
+)
+def test_a_header_that_breaks_programs(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    assert any(says in line for line in grown(tmp_path, OLD.replace(*change)))
+
+
+def test_a_field_in_what_was_padding(tmp_path: Path) -> None:
+    """Old programs have anything there."""
+    old = growth.Surface(
+        structs={"it": growth.Struct(size=16, members={"a": growth.Member(offset=0, size=4)})},
+        macros={},
+    )
+    members = {
+        "a": growth.Member(offset=0, size=4),
+        "b": growth.Member(offset=8, size=8),
+    }
+    new = growth.Surface(structs={"it": growth.Struct(size=16, members=members)}, macros={})
+    assert list(growth.problems(old, new)) == ["struct it: b is at 8, within the 16 bytes"]
+
+
+def test_a_header_that_does_not_compile(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="does not compile"):
+        grown(tmp_path, "struct it { nothing_known size; };\n")

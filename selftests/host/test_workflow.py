@@ -52,6 +52,7 @@ def test_schema_would_notice(path: Path, tmp_path: Path) -> None:
         ("skew", ["kernels", "skew", "vm-test", "skew"]),
         ("mutants", ["mutants", "mutants"]),
         ("conformance", ["kernels", "conformance", "conformance"]),
+        ("series-check", ["series-check", "series", "uml-test"]),
     ],
 )
 def test_it_types_what_a_person_types(name: str, wanted: list[str]) -> None:
@@ -120,6 +121,13 @@ def test_every_series_is_put_to_the_test() -> None:
     (taken,) = re.findall(r"pattern: (\S+)\n +path: (\S+)\n", text)
     assert taken == ("linux-*", "build/conformance")
     assert f"MERGE={taken[1]}\n" in text
+
+
+def test_every_series_is_reviewed() -> None:
+    listed = re.findall(r"^ +series: \[(.*)\]$", TEXTS["series-check"], re.MULTILINE)
+    assert len(listed) == 2
+    for one in listed:
+        assert set(re.findall(r'"([^"]+)"', one)) == set(kernels.load_kernels())
 
 
 def test_what_the_shards_publish_is_what_is_merged() -> None:

@@ -30,18 +30,19 @@ ABSENT = "LTP"
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One run for each test."""
     if "ltp_test" in metafunc.fixturenames:
-        names = [path.stem for path in ltp.tests(metafunc.config.stash[LAB].selftests)]
-        metafunc.parametrize("ltp_test", names if ltp.find() else [ABSENT])
+        lab = metafunc.config.stash[LAB]
+        names = [path.stem for path in ltp.tests(lab.selftests)]
+        metafunc.parametrize("ltp_test", names if ltp.find(lab.setup.ltp) else [ABSENT])
 
 
 @pytest.mark.prop("ltp")
 def test_ltp(interface: Interface, lab: Lab, ltp_test: str) -> None:
     """Everything in it passes, and nothing is skipped."""
     if ltp_test == ABSENT:
-        pytest.skip(f"no LTP here: {ltp.VARIABLE}= names a tree in which its library is built")
+        pytest.skip("no LTP here: LTP= names a tree in which its library is built")
     name = f"{ltp_test}-{interface.abi.name}"
     if name not in lab.ltp_tests:
-        pytest.skip(f"no libltp for {interface.abi.name} in {ltp.VARIABLE}=")
+        pytest.skip(f"no libltp for {interface.abi.name} in what LTP= names")
     ran = interface.target.execute([f"{GUEST_DIR}/{name}"], seconds=SECONDS)
     (lab.setup.report / f"ltp-{name}.txt").write_text(ran.output)
     counted = {word: int(number) for word, number in SUMMARY.findall(ran.output)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from vm import cache as store
 from vm import kselftest, proc
 from vm.errors import BuildError, HarnessError
-from vm.review import mails, tables
+from vm.review import growth, mails, tables
 from vm.review.bench import Bench, SkipError, part_of
 from vm.review.commits import Commit, git
 
@@ -32,6 +32,8 @@ SELFTEST = re.compile(r"tools/testing/selftests/")
 SHARED = ("MAINTAINERS", "kernel/sys_ni.c")
 #: The one complaint about a manual page that stays: man-pages' titles are in lower case.
 TITLE = re.compile(r"STYLE: lower case character in document title")
+#: The kernel's own comparison of two versions of all UAPI headers.
+CHECK_UAPI = "scripts/check-uapi.sh"
 #: What check-uapi.sh needs of a kernel tree to install headers.
 HEADERS_NEED = (
     "Makefile",
@@ -220,6 +222,8 @@ def check_headers(bench: Bench) -> list[str]:
 def check_check_uapi(bench: Bench) -> list[str]:
     """Each series' last commit against the one before it, and the first against nothing new."""
     repo = bench.series
+    if not (bench.source.tree / CHECK_UAPI).is_file():
+        raise SkipError(f"Linux {bench.kernel.name} has no {CHECK_UAPI}")
     where = bench.report / "git" / "uapi"
     store.remove(where)
     where.mkdir(parents=True)
@@ -246,14 +250,45 @@ def check_check_uapi(bench: Bench) -> list[str]:
     wrong = []
     for (old, past), (new, base) in itertools.pairwise(refs):
         log = bench.report / f"check-uapi-{new.replace('/', '-')}.log"
-        argv: list[str | Path] = ["bash", "scripts/check-uapi.sh"]
-        argv += ["-p", past, "-b", base, "-l", log]
+        argv: list[str | Path] = ["bash", CHECK_UAPI]
+        # -i: a structure may grow at its end (Documentation/dev-tools/checkuapi.rst);
+        # that it does so and no more is what check_growth() looks at.
+        argv += ["-i", "-p", past, "-b", base, "-l", log]
         done = proc.run(argv, timeout=TOOL_SECONDS * 4, cwd=where, env={"ARCH": "x86"}, check=False)
         if done.code == 2:  # the script's own word for what it needs and has not
             raise SkipError(done.out.strip().partition("\n")[0])
         if done.code:
             wrong.append(f"{old} to {new}: {done.out.strip()[-600:]}")
     if not refs:
+        raise SkipError("there is one version only")
+    return wrong
+
+
+def check_growth(bench: Bench) -> list[str]:
+    """Each state of each UAPI header against the one before it, in each ABI."""
+    repo = bench.series
+    scratch = bench.report / "growth"
+    store.remove(scratch)
+    wrong, compared = [], 0
+    for name in repo.touched:
+        if not name.startswith("include/uapi/linux/"):
+            continue
+        header = name.removeprefix("include/uapi/")
+        states: list[tuple[Commit, Path]] = []
+        for commit in repo.commits:
+            content = repo.content(commit.hash, name)
+            if content is None or name not in commit.files:
+                continue
+            include = scratch / f"{len(states)}"
+            (include / header).parent.mkdir(parents=True, exist_ok=True)
+            (include / header).write_bytes(content)
+            states.append((commit, include))
+        for flag in ABI_FLAGS:
+            shown = [growth.surface(where, header, flag, scratch) for _, where in states]
+            for (old, new), (commit, _) in zip(itertools.pairwise(shown), states[1:], strict=True):
+                compared += 1
+                wrong += [f"{commit.subject}: {flag}: {one}" for one in growth.problems(old, new)]
+    if not compared:
         raise SkipError("there is one version only")
     return wrong
 
@@ -313,6 +348,7 @@ CHECKS: Mapping[str, Callable[[Bench], list[str]]] = {
     "sparse": check_sparse,
     "clang": check_clang,
     "headers": check_headers,
+    "growth": check_growth,
     "check-uapi": check_check_uapi,
     "selftest": check_selftest,
     "manual": check_manual,
