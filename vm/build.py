@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vm import buildlog, graft, kconfig, kernels, patches, paths, proc, trees
+from vm import buildlog, graft, kbuild, kconfig, kernels, patches, paths, proc, trees
 from vm import cache as store
 from vm import source as sources
 from vm.errors import BuildError, InfraError, UserError
@@ -712,19 +712,17 @@ def _lay(plan: _Plan, work: Path, held: Sequence[str]) -> list[str]:
 
 
 def _mend(make: Make) -> None:
-    """Remove what a build made that was killed: its last files may be cut.
-
-    Kbuild takes an object that is newer than its sources for a good one, also
-    when the compiler was killed in the middle of writing it.
-    """
+    """Remove what a killed build may have cut short; all else of it stays."""
     if not make.marker.exists():
         return
     since = make.marker.stat().st_mtime - 1.0
-    count = 0
-    if make.objects.is_dir():
-        for name, info in trees.scan(make.objects).items():
-            if info.st_mtime >= since:
-                (make.objects / name).unlink()
-                count += 1
+    files = trees.scan(make.objects) if make.objects.is_dir() else {}
+    doubtful = kbuild.unfinished(files, since=since)
+    for name in doubtful:
+        (make.objects / name).unlink()
     make.marker.unlink()
-    print(f"a build in {make.objects} was killed: {count} files are made again", file=sys.stderr)
+    made = sum(info.st_mtime >= since for info in files.values())
+    print(
+        f"a build in {make.objects} was killed: of {made} files {len(doubtful)} are made again",
+        file=sys.stderr,
+    )

@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vm import proc
@@ -42,6 +42,11 @@ COUNTING = ("-fprofile-arcs", "-ftest-coverage")
 
 #: For one object, in seconds.
 DESCRIBE_SECONDS = 120.0
+
+#: How long before the last file of a make that was killed all files are taken for
+#: cut.  They are on the disk after half a minute (dirty_expire_centisecs), should
+#: it have been the machine that went away; and no tool writes one file for longer.
+UNSETTLED_SECONDS = 60.0
 
 #: How many of the compiler's errors a message shows.
 SHOWN_ERRORS = 5
@@ -180,6 +185,29 @@ class Make:
                 hint=f"the whole log: {self.log}",
             )
         return cost
+
+
+def unfinished(files: Mapping[str, os.stat_result], *, since: float) -> list[str]:
+    """What of an object tree's files a make that was killed may have cut short.
+
+    ``since`` is when that make began, in seconds of the epoch: what is older is
+    not its.  Kbuild takes an object that is newer than its sources for a good
+    one, also when the compiler was killed in the middle of it; but it notes the
+    command beside it when that has ended (scripts/Kbuild.include: if_changed),
+    so an object that is newer than its note is none.  What was written last is
+    taken for cut in any case.
+    """
+    last = max((info.st_mtime for info in files.values()), default=0.0)
+    found = []
+    for name, info in files.items():
+        if info.st_mtime < since:
+            continue
+        folder, _, base = name.rpartition("/")
+        note = files.get(f"{folder}/.{base}.cmd" if folder else f".{base}.cmd")
+        unnoted = note is not None and note.st_mtime_ns < info.st_mtime_ns
+        if unnoted or info.st_mtime >= last - UNSETTLED_SECONDS:
+            found.append(name)
+    return found
 
 
 def _output(child: subprocess.Popen[bytes], deadline: Deadline) -> Iterator[bytes]:

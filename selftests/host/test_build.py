@@ -630,6 +630,31 @@ def test_objects_that_were_half_written_when_all_was_killed_are_made_again(desk:
     assert functions(built.image) == {"foo", "bar", "new"}
 
 
+def test_what_was_finished_long_before_a_build_was_killed_stays(tmp_path: Path) -> None:
+    """Else one that is killed after ten minutes has done nothing."""
+    start = 1_700_000_000
+    for name, when in {
+        "before.o": -100.0,
+        "done.o": 10.0,
+        ".done.o.cmd": 10.5,
+        "sub/done.o": 11.0,
+        "sub/.done.o.cmd": 11.0,
+        "sub/cut.o": 12.0,  # being written over: its note is of the build before
+        "sub/.cut.o.cmd": -50.0,
+        "generated.h": 13.0,
+        "late.o": 100.0,
+        ".late.o.cmd": 101.0,
+        "last.o": 130.0,
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (start + when, start + when))
+    found = kbuild.unfinished(trees.scan(tmp_path), since=start)
+    assert sorted(found) == [".late.o.cmd", "last.o", "late.o", "sub/cut.o"]
+    assert kbuild.unfinished({}, since=start) == []
+
+
 def test_two_runs_at_once_build_one_kernel(desk: Desk) -> None:
     flag = desk.top / "flag"
     wrapper = put_gcc(desk, SLOW.format(flag=flag, seconds=1))
