@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -41,6 +43,7 @@ def main(
     vm.errors.Verdict's, when the machine spoilt the run.
     """
     started = time.monotonic()
+    end_as_by_ctrl_c()
     left_out = tuple(name.strip() for one in without for name in one.split(",") if name.strip())
     for name in left_out:
         if name not in PROPERTIES:
@@ -85,6 +88,15 @@ def main(
     _show(page, setup)
     worst: Verdict = max((one.verdict for one in judged), key=lambda one: one.value)
     return int(worst.value)
+
+
+def end_as_by_ctrl_c() -> None:
+    """Let SIGTERM, which is how timeout(1) and CI end a run, end the tests and their guests too."""
+
+    def terminated(signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(f"signal {signum}")
+
+    signal.signal(signal.SIGTERM, terminated)
 
 
 def part(mutants: Sequence[Mutant], number: int, of: int) -> list[Mutant]:

@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -499,6 +503,35 @@ def test_a_sample_changes_with_the_content() -> None:
     assert len(samples) > 3
     assert command.sampled(found, 2, "a") == command.sampled(found, 2, "a")
     assert all(len(sample) == 2 for sample in samples)
+
+
+def test_sigterm_leaves_no_tests_behind(tmp_path: Path) -> None:
+    """As Ctrl-C: what runs on a mutant is in a group of its own, and ends with the run."""
+    code = f"""
+        import subprocess, sys
+        from harness.mutants import command, run
+        class Running:
+            done = False
+            def __init__(self, task, asked):
+                self.child = subprocess.Popen(["sleep", "60"])
+                print(self.child.pid, flush=True)
+            def end(self):
+                self.child.kill()
+                print("ended", self.child.wait(), flush=True)
+        run.Running = Running
+        command.end_as_by_ctrl_c()
+        list(run.run_all([None], command.Setup(abis=(), report={str(tmp_path)!r}, jobs=1)))
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert int(child.stdout.readline())
+        child.terminate()
+        assert child.stdout.read() == f"ended {-signal.SIGKILL}\n"
 
 
 @pytest.mark.parametrize(
