@@ -7,6 +7,7 @@ vm.errors.Verdict for what the infrastructure or the kernel did.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ from harness.skew import results as skew_results
 from harness.skew import show as skew_show
 from harness.skew import sidebyside
 from harness.skew.labs import SkewLab
-from vm import accel, doctor, kernels, kernelset, ltp, proc, shell
+from vm import accel, build, doctor, kernels, kernelset, ltp, proc, shell
 from vm.errors import HarnessError, UserError
 from vm.review import bench as reviews
 from vm.review import mails, run, table
@@ -507,8 +508,17 @@ def _bench(
 @cli.command()
 @_options("kernel", "variant", "kernel_tree", "abi", "jobs", "mirror")
 def callers(**asked: Any) -> None:
-    """Build the callers and the agent."""
-    programs = Lab(_setup(**asked)).programs
+    """Build the callers and the agent, against the headers of a kernel that is not built."""
+    setup = _setup(**asked)
+    headers = build.headers(
+        setup.kernel,
+        variant=setup.variant,
+        kernel_tree=setup.kernel_tree,
+        mirror=setup.mirror,
+        jobs=setup.jobs,
+        cache=setup.cache,
+    )
+    programs = Lab(dataclasses.replace(setup, headers=headers)).programs
     for path in (programs.agent, *programs.callers.values()):
         click.echo(path)
 
