@@ -342,9 +342,7 @@ def _with_fault(interface: Interface, case: Case, nth: int) -> Injected:
     file = program.syscall(interface.number("openat"), nowhere, at(SCRATCH, NAME_AT), mode, 0)
     text = len(str(nth))
     armed = program.syscall(interface.number("write"), file, at(SCRATCH, TEXT_AT), text)
-    placed = program.syscall(
-        interface.number(interface.contract.number), *cases.registers(interface.contract, case)
-    )
+    placed = interface.enter(program, cases.registers(interface.contract, case))
     # What is still armed fails in here, and is then over.
     told = program.syscall(interface.number("pread64"), file, at(SCRATCH, TEXT_AT), 16, 0, 0)
     shown = program.read(SCRATCH, TEXT_AT, 1)

@@ -182,6 +182,8 @@ def check(contract: str, battery: str, pytest_args: tuple[str, ...], **asked: An
     else:
         _prepare(Lab(setup), *checked)
     options = [*_pytest_options(setup, battery), "--contract", contract]
+    if setup.local:
+        options += ["-p", "no:cacheprovider"]  # whose directory may not be ours to write to
     _pytest([str(BATTERY_TESTS), "-q", *options, *pytest_args], powerless=setup.local)
 
 

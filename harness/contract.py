@@ -460,12 +460,14 @@ class Child:
 class Fills:
     """An accepted call writes into the struct, of the caller's size, and not one byte more.
 
-    ``fields`` are those that it writes; none named: all.  ``size_holds`` is
+    ``fields`` are those that it writes; none named: all.  With ``whole`` it writes the
+    others too, as they were: memory that is read-only is a fault.  ``size_holds`` is
     what the size field then says: None: it is not written; ``least``: the
     lesser of the caller's size and the kernel's.
     """
 
     fields: tuple[str, ...] = ()
+    whole: bool = False
     size_holds: str | None = None
 
 

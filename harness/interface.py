@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from harness import case as cases
 from harness import layout as layouts
-from harness import model, sweep
+from harness import local, model, sweep
 from harness.abi import ABI, ABIS, Way, abi, ways
 from harness.case import Case, Protection
 from harness.contract import (
@@ -222,6 +222,28 @@ class Interface:
         }
         ordered = tuple(fields[one.name] for one in whole.fields if one.name in fields)
         return dataclasses.replace(found, fields=ordered)
+
+    def left_open(self, release: tuple[int, int]) -> str | None:
+        """What the headers do not say of a kernel of this ``release``; None: enough.
+
+        The machine's own headers may be older than the kernel that it runs: what a struct
+        has gained in between would be taken for unknown, and so would a flag.
+        """
+        try:
+            size = self.header_layout.size
+            self.number(self.asked.number)
+        except BuildError:
+            return (
+                f"the headers here have no {layouts.tag(self.asked.struct)}: --headers has others"
+            )
+        own = local.headers_version(self.compiler)
+        if own >= release or (self.asked.versions[-1].size <= size and not self.missing_bits):
+            return None
+        return (
+            f"the headers here are of Linux {own[0]}.{own[1]}, the kernel is {release[0]}."
+            f"{release[1]}: which {layouts.tag(self.asked.struct)} it has, they do not say:"
+            " --headers has others"
+        )
 
     def _header_fields(self, names: list[str]) -> Layout:
         """The layout of those of these fields that the header has; all, if nothing is wrong."""

@@ -175,6 +175,8 @@ class Lab:
         self.at_end: list[Callable[[Lab, Target], None]] = []  #: called before a guest is ended
         self.boots = 0
         self.broken: HarnessError | None = None  #: why the run gave up on guests
+        #: Why the machine's own headers will not do, by contract and ABI; None: they will.
+        self.left_open: dict[tuple[str, str], str | None] = {}
         self.guest: Guest | Uml | None = None
         self._target: Target | None = None
         self._release: str | None = None

@@ -297,5 +297,7 @@ def _filled(
     names = effect.fields or tuple(one.name for one in layout.fields)
     fields = (layout.field(name) for name in names)
     spans = tuple((one.offset, min(one.end, length)) for one in fields if one.offset < length)
+    if effect.whole:
+        spans = ((0, 0), *spans)  # nothing changes there, but it is written
     written = length if effect.size_holds == "least" else None
     return Outcome(errno=0, held=kept, filled=spans, written=written)

@@ -90,7 +90,8 @@ CONTRACT = Contract(
         fields=(
             *("vma_start", "vma_end", "vma_flags", "vma_page_size", "vma_offset"),
             *("inode", "dev_major", "dev_minor"),
-        )
+        ),
+        whole=True,
     ),
     pieces=(Piece(at=0, data=b"/proc/self/maps\0"),),
     setup=(Step(name="maps", call="openat", args=(AT_FDCWD, piece_at(0), 0, 0)),),

@@ -756,6 +756,12 @@ def test_an_answer_into_read_only_memory_is_a_fault() -> None:
     assert cases.predict(made, K24, case, register=64).errno == EFAULT
     plain = dataclasses.replace(case, protection=Protection.READ_WRITE)
     assert cases.predict(made, K24, plain, register=64).filled == ((8, 16),)
+    # Too short for what is filled: nothing is written, or the rest is, as it was.
+    short = dataclasses.replace(made, effect=Fills(fields=("param_3",)))
+    whole = dataclasses.replace(made, effect=Fills(fields=("param_3",), whole=True))
+    assert cases.predict(short, K24, dataclasses.replace(case, usize=16), register=64).errno == 0
+    refused = cases.predict(whole, K24, dataclasses.replace(case, usize=16), register=64)
+    assert refused.errno == EFAULT
 
 
 def test_a_struct_of_one_size_is_copied_whole() -> None:
