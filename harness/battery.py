@@ -599,12 +599,13 @@ def _upper_half_of_the_number(interface: Interface, level: Level) -> None:
     """The number is eax: garbage above it must not matter (do_syscall_64() takes an int)."""
     number = interface.number(interface.contract.number)
     found = Causes()
-    for bit in range(32, 64):
-        program = Program()
-        program.reset()
-        call = program.syscall(number | 1 << bit)
-        plain = program.syscall(number)
-        results = interface.caller.run(program)
+    program = Program()
+    program.reset()
+    calls = [
+        (bit, program.syscall(number | 1 << bit), program.syscall(number)) for bit in range(32, 64)
+    ]
+    results = interface.caller.run(program)
+    for bit, call, plain in calls:
         if results[call.index].ret != results[plain.index].ret:
             found.add(
                 Mismatch(
@@ -670,12 +671,13 @@ def _upper_halves_at_the_32_bit_entry(interface: Interface, level: Level) -> Non
 def _the_same_through_every_way(interface: Interface, level: Level) -> None:
     """The same bytes through this ABI's ways and each other ABI: the same outcome.
 
-    The other ABI's answers were asked for when it was its turn, if it was.
+    Of the others it takes the answers to the very same requests of the items
+    before, where there are such: each was made once in this guest.
     """
     for rule in _rules(interface):
         reference = interface.rows(rule)
         others: dict[str, object] = {
-            way.name: interface.rows(dataclasses.replace(rule, way=way))
+            way.name: interface.rows(dataclasses.replace(rule, way=way), again=False)
             for way in interface.other_ways
         }
         for abi in ABIS:

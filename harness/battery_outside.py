@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import os
 import re
+from typing import Any
 
 import pytest
 
@@ -22,12 +24,13 @@ from harness.channel import RefusedError
 from harness.contract import DATA_AT, Child, Contract, SizeIoctl
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.interface import Interface
-from harness.outside import Watched, filter_code
+from harness.outside import Filter, Watch, Watched
 from harness.program import ARENA, SCRATCH, Argument, Entry, Program
 from harness.sweep import step_args
 
 #: What a filter has a call return: an errno that no interface gives.
 TOLD = 77
+TELL = outside.RET_ERRNO | TOLD
 #: Bit 30 of a number: x32's.
 X32_BIT = 1 << 30
 #: For arguments that an interface does not have: each register is told from the others.
@@ -44,12 +47,13 @@ def _registers(interface: Interface, case: Case, way: Way) -> list[Argument]:
     return args
 
 
-def _ways(interface: Interface) -> list[Way]:
+def ways(interface: Interface) -> list[Way]:
     """Those that this kernel has, the ABI's own first."""
     return [interface.ways[0], *interface.other_ways]
 
 
-def _arch(interface: Interface, way: Way) -> int:
+def arch_of(interface: Interface, way: Way) -> int:
+    """The arch token, AUDIT_ARCH_*, with which a call by this way is seen."""
     return interface.constant(outside.ARCH_NAMES[way.table], "linux/audit.h") & 0xFFFF_FFFF
 
 
@@ -82,11 +86,18 @@ def _watched(
         raise
 
 
-def _accepted(interface: Interface, way: Way) -> Case:
+def watch(interface: Interface, case: Case, way: Way, **by: Any) -> Watch:
+    """What is watched, for a reproducer."""
+    return Watch(case=case, args=tuple(_registers(interface, case, way)), **by)
+
+
+def accepted(interface: Interface, way: Way) -> Case:
+    """A call that is accepted, by this way."""
     return dataclasses.replace(interface.case(), way=way)
 
 
-def _refused(interface: Interface, way: Way) -> Case:
+def refused(interface: Interface, way: Way) -> Case:
+    """A call that is refused for its pointer, by this way."""
     return dataclasses.replace(interface.case(), way=way, pointer=0)
 
 
@@ -101,9 +112,17 @@ class _Findings:
         self._interface = interface
         self._found = Causes()
 
-    def add(self, what: str, *, allowed: str, seen: object) -> None:
+    def add(self, what: str, *, allowed: str, seen: object, how: Watch) -> None:
         self._found.add(
-            Mismatch(first=what, last=what, count=1, allowed=allowed, seen=str(seen), cause=what)
+            Mismatch(
+                first=what,
+                last=what,
+                count=1,
+                allowed=allowed,
+                seen=str(seen),
+                cause=what,
+                how=how,
+            )
         )
 
     def done(self) -> None:
@@ -118,58 +137,40 @@ class _Findings:
 def _a_filter_sees_arch_and_number(interface: Interface, level: Level) -> None:
     """A filter for exactly this arch, number and these arguments decides; for no other."""
     found = _Findings(interface)
-    for way in _ways(interface):
-        case = _accepted(interface, way)
-        arch, number = _arch(interface, way), interface.number(interface.contract.number, way)
+    for way in ways(interface):
+        case = accepted(interface, way)
+        arch, number = arch_of(interface, way), interface.number(interface.contract.number, way)
         given = {
             index: value % (1 << interface.abi.register)
             for index, value in enumerate(_registers(interface, case, way))
             if isinstance(value, int)
         }
         last = max(given, default=None)
-        wrong_arch = {_arch(interface, other) for other in interface.ways} - {arch}
+        wrong_arch = {arch_of(interface, other) for other in interface.ways} - {arch}
         wrong_arch.add(arch ^ 1 << 30)  # __AUDIT_ARCH_LE: a token that no x86 has
-        tell = outside.RET_ERRNO | TOLD
-        # (which filter, its code, whether it has to decide)
+        this = Filter(arch=arch, number=number, action=TELL)
+        changed = functools.partial(dataclasses.replace, this)
+        # (which filter, whether it has to decide)
         tries = [
-            ("this arch and number", filter_code(arch=arch, number=number, action=tell), True),
-            (
-                "this arch, number and arguments",
-                filter_code(arch=arch, number=number, action=tell, args=given),
-                True,
-            ),
-            (
-                "this arch, the number's bit 30 inverted",
-                filter_code(arch=arch, number=number ^ X32_BIT, action=tell),
-                False,
-            ),
-            (
-                "this arch, the next number",
-                filter_code(arch=arch, number=number + 1, action=tell),
-                False,
-            ),
+            ("this arch and number", this, True),
+            ("this arch, number and arguments", changed(args=given), True),
+            ("this arch, the number's bit 30 inverted", changed(number=number ^ X32_BIT), False),
+            ("this arch, the next number", changed(number=number + 1), False),
         ]
-        tries += [
-            (f"arch {other:#x}", filter_code(arch=other, number=number, action=tell), False)
-            for other in sorted(wrong_arch)
-        ]
+        tries += [(f"arch {other:#x}", changed(arch=other), False) for other in sorted(wrong_arch)]
         if last is not None:
             wrong = {**given, last: given[last] ^ 1}
-            tries.append(
-                (
-                    f"this arch and number, another argument {last}",
-                    filter_code(arch=arch, number=number, action=tell, args=wrong),
-                    False,
-                )
-            )
+            name = f"this arch and number, another argument {last}"
+            tries.append((name, changed(args=wrong), False))
         outcome = interface.predict(case)
-        for name, code, decides in tries:
-            seen = _watched(interface, case, way, code=code)
+        for name, one, decides in tries:
+            seen = _watched(interface, case, way, code=one.code)
             what = f"by {way.name}, a filter for {name}"
+            how = watch(interface, case, way, filter=one, decides=decides)
             if decides and seen.errno != TOLD:
-                found.add(what, allowed=f"it decides: errno {TOLD}", seen=seen)
+                found.add(what, allowed=f"it decides: errno {TOLD}", seen=seen, how=how)
             elif not decides and not _as_model(outcome, seen):
-                found.add(what, allowed=f"it lets the call go: {outcome}", seen=seen)
+                found.add(what, allowed=f"it lets the call go: {outcome}", seen=seen, how=how)
     found.done()
 
 
@@ -178,27 +179,29 @@ def _a_tracer_sees_the_call(interface: Interface, level: Level) -> None:
     if why := interface.target.lacking.get("PTRACE_GET_SYSCALL_INFO"):
         pytest.skip(why)
     found = _Findings(interface)
-    for way in _ways(interface):
-        arch, number = _arch(interface, way), interface.number(interface.contract.number, way)
-        for case in (_accepted(interface, way), _refused(interface, way)):
+    for way in ways(interface):
+        arch, number = arch_of(interface, way), interface.number(interface.contract.number, way)
+        for case in (accepted(interface, way), refused(interface, way)):
             seen = _watched(interface, case, way, trace=True)
             what = f"by {way.name}, {case}"
+            how = watch(interface, case, way, traced=True)
             outcome = interface.predict(case)
             if not _as_model(outcome, seen):
-                found.add(f"{what}, traced", allowed=str(outcome), seen=seen)
+                found.add(f"{what}, traced", allowed=str(outcome), seen=seen, how=how)
                 continue
             if [stop.op for stop in seen.stops] != ["entry", "exit"]:
                 stops = "; ".join(str(stop) for stop in seen.stops)
-                found.add(f"{what}: the stops", allowed="one at entry, one at exit", seen=stops)
+                allowed = "one at entry, one at exit"
+                found.add(f"{what}: the stops", allowed=allowed, seen=stops, how=how)
                 continue
             entry, leave = seen.stops
             args = tuple(arg % (1 << interface.abi.register) for arg in seen.args)
             wanted = dataclasses.replace(entry, arch=arch, number=number, args=args)
             if entry != wanted:
-                found.add(f"{what}: the entry", allowed=str(wanted), seen=entry)
+                found.add(f"{what}: the entry", allowed=str(wanted), seen=entry, how=how)
             wanted = dataclasses.replace(leave, arch=arch, ret=seen.ret, is_error=bool(seen.errno))
             if leave != wanted:
-                found.add(f"{what}: the exit", allowed=str(wanted), seen=leave)
+                found.add(f"{what}: the exit", allowed=str(wanted), seen=leave, how=how)
     found.done()
 
 
@@ -241,18 +244,20 @@ def _tracepoints_show_the_call(interface: Interface, level: Level) -> None:
     name = interface.contract.number.removeprefix("__NR_")
     events = [f"events/syscalls/sys_{what}_{name}" for what in ("enter", "exit")]
     formats = [_read(interface, f"{event}/format") for event in events]
+    own_way = interface.ways[0]
+    how = watch(interface, accepted(interface, own_way), own_way, event=name)
     for event, text in zip(events, formats, strict=True):
         if text is None:
-            found.add(event, allowed="the tracepoint is there", seen="it is not")
+            found.add(event, allowed="the tracepoint is there", seen="it is not", how=how)
     found.done()
-    _check_fields(interface, found, outside.trace_fields(formats[0] or ""))
+    _check_fields(interface, found, outside.trace_fields(formats[0] or ""), how)
     _read(interface, "trace_pipe")  # what was traced before
     try:
         for event in events:
             interface.target.write_file(f"{outside.TRACING}/{event}/enable", b"1")
         own = len(_trace_of_another_call(interface))
-        for way in _ways(interface):
-            for case in (_accepted(interface, way), _refused(interface, way)):
+        for way in ways(interface):
+            for case in (accepted(interface, way), refused(interface, way)):
                 _check_trace(interface, found, case, way, name, own=own)
     finally:
         for event in events:
@@ -261,23 +266,25 @@ def _tracepoints_show_the_call(interface: Interface, level: Level) -> None:
 
 
 def _check_fields(
-    interface: Interface, found: _Findings, fields: tuple[outside.TraceField, ...]
+    interface: Interface, found: _Findings, fields: tuple[outside.TraceField, ...], how: Watch
 ) -> None:
     """The number, and behind it a register for each argument; the struct's by its type."""
     number, *args = fields or (None,)
     if number is None or (number.name, number.offset, number.size) != ("__syscall_nr", 8, 4):
-        found.add("the first field", allowed="int __syscall_nr at 8, 4 bytes", seen=number)
+        allowed = "int __syscall_nr at 8, 4 bytes"
+        found.add("the first field", allowed=allowed, seen=number, how=how)
     places = [(16 + 8 * index, 8) for index in range(len(interface.contract.args))]
     if [(one.offset, one.size) for one in args] != places:
         seen = "; ".join(map(str, args))
-        found.add("the arguments", allowed=f"(offset, size) {places}", seen=seen)
+        found.add("the arguments", allowed=f"(offset, size) {places}", seen=seen, how=how)
     else:
         one = args[interface.contract.pointer]
         # An ioctl()'s argument, say, has no type of its own.
         own = interface.contract.number == f"__NR_{interface.contract.name}"
         wanted = rf"(const )?{interface.contract.tag} ?\*( ?const)?"
         if own and not re.fullmatch(wanted, one.type):
-            found.add("the struct's type", allowed=f"{interface.contract.tag} *", seen=one)
+            allowed = f"{interface.contract.tag} *"
+            found.add("the struct's type", allowed=allowed, seen=one, how=how)
 
 
 def _trace_of_another_call(interface: Interface) -> list[outside.Traced]:
@@ -310,6 +317,7 @@ def _check_trace(
             f"by {way.name}, {case}: the trace",
             allowed="; ".join(map(str, wanted)) or "nothing: it is no call of the 64-bit table",
             seen="; ".join(map(str, trace)) or "nothing",
+            how=watch(interface, case, way, event=name),
         )
 
 

@@ -180,7 +180,7 @@ def _spans(interface: Interface, usize: int) -> list[_Span]:
     return [span for span in cut if span is not None]
 
 
-def _changes(interface: Interface, level: Level, late: Late) -> Iterator[Stall]:
+def changes(interface: Interface, level: Level, late: Late) -> Iterator[Stall]:
     """Each span, as far as its page is there, inverted meanwhile: there, and back."""
     for usize in _usizes(interface):
         case = interface.case(usize=usize)
@@ -203,7 +203,7 @@ def _changes(interface: Interface, level: Level, late: Late) -> Iterator[Stall]:
                     )
 
 
-def _size_changes(interface: Interface, level: Level) -> Iterator[Stall]:
+def size_changes(interface: Interface, level: Level) -> Iterator[Stall]:
     """The size becomes another, alone and with everything else that is there.
 
     Where bytes lie before the size, it is looked at first and they are copied
@@ -247,25 +247,26 @@ def _size_changes(interface: Interface, level: Level) -> Iterator[Stall]:
 
 def _size_changed_between_two_fetches(interface: Interface, level: Level) -> None:
     """The size changes when it was checked, before the copy fetches it again."""
-    _verify(interface, _size_changes(interface, level))
+    _verify(interface, size_changes(interface, level))
 
 
 def _fields_changed_during_the_copy(interface: Interface, level: Level) -> None:
     """Each field, and bytes of the tail, change in the middle: what is checked is what is used."""
-    _verify(interface, _changes(interface, level, Late.SECOND))
+    _verify(interface, changes(interface, level, Late.SECOND))
 
 
 def _nothing_is_read_before_the_size(interface: Interface, level: Level) -> None:
     """The first page is late: what lies in the second counts as it is when the first has come."""
-    _verify(interface, _changes(interface, level, Late.FIRST))
+    _verify(interface, changes(interface, level, Late.FIRST))
 
 
 def _two_values_in_turn(interface: Interface, level: Level) -> None:
     """A second thread changes the size, and fields, all the time; on one CPU that is weak."""
-    stall.verify_races(interface, *_races(interface, RACE_CALLS[level.full]))
+    stall.verify_races(interface, *races(interface, RACE_CALLS[level.full]))
 
 
-def _races(interface: Interface, calls: int) -> Iterator[Race]:
+def races(interface: Interface, calls: int) -> Iterator[Race]:
+    """Races of so many calls each: over the size, and over each field."""
     contract, ksize = interface.contract, interface.ksize
     where = contract.size
     most = min(PAGE, contract.bounds.maximum or PAGE)

@@ -20,6 +20,8 @@ class Mismatch:
     seen: str  #: what the kernel did with the first
     cause: str  #: what tells this cause from another
     case: Case | None = None  #: the first call, for a reproducer
+    #: A Stall, a Race or a Watch: what one plain call does not show.
+    how: object | None = None
 
     def __str__(self) -> str:
         span = self.first if self.count <= 1 else f"{self.first} … {self.last}"

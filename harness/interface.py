@@ -683,14 +683,23 @@ class Interface:
 
     # Many calls.
 
-    def sweep(self, rule: Sweep) -> SweepResult:
-        """Run a sweep to its end."""
+    def sweep(self, rule: Sweep, *, again: bool = True) -> SweepResult:
+        """Run a sweep to its end.
+
+        Without ``again`` the answer that this target gave to the very same
+        request of this ABI's will do, if it is one of the last.
+        """
         caller = self.caller
         parts = self._parts(rule)
         payloads = self._payloads(parts)
+        known = None if again else self.target.answered(self.abi, payloads)
+        if known is not None:
+            return known
         self._tell(rule=rule)
         if len(payloads) == 1:
-            return caller.sweep(payloads[0])
+            found = caller.sweep(payloads[0])
+            self.target.remember(self.abi, payloads, found)
+            return found
         whole = [sweep.count(part, self.contract) for part in parts]
         return sweep.join(caller.sweeps(payloads), whole)
 
@@ -755,21 +764,12 @@ class Interface:
     def rows(self, rule: Sweep, *, again: bool = True) -> tuple[object, ...]:
         """Outcomes of a rule's calls, for a comparison with another way's or ABI's.
 
-        Without ``again`` the answer that this target gave to the very same
-        request of this ABI's will do, if it is one of the last.
+        ``again`` is sweep()'s.
         """
         if isinstance(self.contract.effect, Fills):
             several = [self.observe(case) for case in self.sampled(rule)[::5]]
             return tuple((one.errno, one.written, one.strayed) for one in several)
-        found: list[object] = []
-        for one in self.thinned(rule):
-            key: tuple[str | bytes, ...] = (self.abi.name, *self._payloads([one]))
-            known = None if again else self.target.answered(key)
-            if known is None:
-                known = self.sweep(one)
-                self.target.remember(key, known)
-            found += known.rows
-        return tuple(found)
+        return tuple(row for one in self.thinned(rule) for row in self.sweep(one, again=again).rows)
 
     def verify(self, *rules: Sweep) -> None:
         """Run sweeps; ContractBrokenError when an outcome is not the allowed one."""

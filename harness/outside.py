@@ -20,6 +20,7 @@ import struct
 from collections.abc import Mapping
 
 from harness import wire
+from harness.case import Case
 from harness.channel import status_text
 from harness.program import MAX_ERRNO, Argument, Entry, encode_op
 from harness.wire import lib
@@ -98,24 +99,48 @@ class Watched:
         return f"signal {self.signal}" if self.signal else f"result {self.ret}"
 
 
-def filter_code(
-    *, arch: int, number: int, action: int, args: Mapping[int, int] | None = None
-) -> bytes:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Filter:
     """A filter: ``action`` for this arch, number and these arguments exactly; all else goes.
 
     Each argument is compared with all of its 64 bits.
     """
-    wanted = [(ARCH_AT, arch), (NUMBER_AT, number)]
-    for index, value in (args or {}).items():
-        at = ARGS_AT + 8 * index
-        wanted += [(at, value & 0xFFFF_FFFF), (at + 4, value >> 32)]
-    code = []
-    for done, (at, value) in enumerate(wanted):
-        # Past what is left to be compared, and the action behind it.
-        beyond = 2 * (len(wanted) - done - 1) + 1
-        code += [(LOAD, 0, 0, at), (JUMP_EQUAL, 0, beyond, value)]
-    code += [(RETURN, 0, 0, action), (RETURN, 0, 0, RET_ALLOW)]
-    return b"".join(INSTRUCTION.pack(*one) for one in code)
+
+    arch: int
+    number: int
+    action: int  #: SECCOMP_RET_*
+    args: Mapping[int, int] = dataclasses.field(default_factory=dict)  #: index → value
+
+    @property
+    def instructions(self) -> list[tuple[int, int, int, int]]:
+        """Each struct sock_filter: code, jt, jf, k."""
+        wanted = [(ARCH_AT, self.arch), (NUMBER_AT, self.number)]
+        for index, value in self.args.items():
+            at = ARGS_AT + 8 * index
+            wanted += [(at, value & 0xFFFF_FFFF), (at + 4, value >> 32)]
+        code = []
+        for done, (at, value) in enumerate(wanted):
+            # Past what is left to be compared, and the action behind it.
+            beyond = 2 * (len(wanted) - done - 1) + 1
+            code += [(LOAD, 0, 0, at), (JUMP_EQUAL, 0, beyond, value)]
+        return [*code, (RETURN, 0, 0, self.action), (RETURN, 0, 0, RET_ALLOW)]
+
+    @property
+    def code(self) -> bytes:
+        """The program, as seccomp(2) takes it."""
+        return b"".join(INSTRUCTION.pack(*one) for one in self.instructions)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Watch:
+    """A call that is watched, and by what: a filter, a tracer, or the call's tracepoints."""
+
+    case: Case  #: with its way into the kernel
+    args: tuple[Argument, ...]  #: all six registers
+    filter: Filter | None = None
+    decides: bool = False  #: the filter does; otherwise the call goes
+    traced: bool = False
+    event: str = ""  #: the call's name in the tracepoints
 
 
 def encode(

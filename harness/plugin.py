@@ -31,7 +31,7 @@ from harness.contract import Contract
 from harness.findings import ContractBrokenError
 from harness.interface import Interface, SetupError
 from harness.lab import Lab, Setup
-from harness.report import coverage, ktap, repro, repro_layout, show
+from harness.report import coverage, ktap, reproducers, show
 from harness.report import results as records
 from harness.report.results import PROPERTIES, TestResult, counts
 from harness.splats import SplatError
@@ -402,10 +402,7 @@ def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
     lines = []
     for mismatch in error.mismatches[: ContractBrokenError.SHOWN]:
         number = next(NUMBERS)
-        if mismatch.cause == "layout":
-            path: Path | None = repro_layout.write(interface, directory, number=number)
-        else:
-            path = repro.write(interface, mismatch, directory, prop=marker.args[0], number=number)
+        path = reproducers.write(interface, mismatch, directory, prop=marker.args[0], number=number)
         if path is not None:
             lines.append(f"reproducer: {path}")
         if path is not None and item.config.option.prove and mismatch.cause != "layout":

@@ -12,7 +12,7 @@ from harness.lab import Lab
 from vm import proc
 
 #: As its first comment says, and no warning.
-STATIC = ("-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s")
+STATIC = ("-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-pthread")
 COMPILE_SECONDS = 60.0
 #: The program itself gives its call ten.
 RUN_SECONDS = 60.0

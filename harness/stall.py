@@ -325,7 +325,7 @@ def judge(
         cause = "memory"
         what += f", and leaves {seen.memory[: layout.size].hex()}"
     return Mismatch(
-        first=str(stall), last=str(stall), count=1, allowed=text, seen=what, cause=cause
+        first=str(stall), last=str(stall), count=1, allowed=text, seen=what, cause=cause, how=stall
     )
 
 
@@ -605,6 +605,7 @@ def judge_race(
                 allowed=text,
                 seen=f"{row.seen}, first at call {row.first}",
                 cause=f"race: {min(fine, key=lambda one: one.errno).differs(row.seen)}",
+                how=race,
             )
         )
     return found.all()

@@ -33,8 +33,8 @@ REPLY_SECONDS = 20.0
 SWEEP_SILENCE_SECONDS = 30.0  # a sweep reports its progress every second
 OP_DEADLINE_MS = 5000  # the caller's own, for a call that blocks
 
-#: Answers to sweeps that a target remembers.
-MOST_ANSWERS = 16
+#: Answers to sweeps that a target remembers, and the calls of one that is worth it.
+MOST_ANSWERS, LEAST_REMEMBERED = 64, 1000
 #: Callers of one ABI that work side by side, each on a CPU of its own, at most.
 MOST_LANES: int = (lib.WIRE_CHANNELS - 1) // len(ABIS)
 #: How many requests are remembered, for what the kernel may say of them later.
@@ -309,16 +309,18 @@ class Target:
         """What set-ups have left in this ABI's caller: it is empty again when that is another."""
         return self._kept.setdefault(abi, {})
 
-    def remember(self, key: tuple[str | bytes, ...], result: SweepResult) -> None:
-        """Keep a sweep's answer; ``key`` are the ABI and the requests."""
-        self._answers.pop(key, None)
-        self._answers[key] = result
-        if len(self._answers) > MOST_ANSWERS:
-            del self._answers[next(iter(self._answers))]
+    def remember(self, abi: ABI, payloads: Sequence[bytes], result: SweepResult) -> None:
+        """Keep the answer to a sweep of many calls, for answered()."""
+        if result.calls >= LEAST_REMEMBERED:
+            key: tuple[str | bytes, ...] = (abi.name, *payloads)
+            self._answers.pop(key, None)
+            self._answers[key] = result
+            if len(self._answers) > MOST_ANSWERS:
+                del self._answers[next(iter(self._answers))]
 
-    def answered(self, key: tuple[str | bytes, ...]) -> SweepResult | None:
-        """The answer to these requests, if it is one of the last that remember() was told."""
-        return self._answers.get(key)
+    def answered(self, abi: ABI, payloads: Sequence[bytes]) -> SweepResult | None:
+        """The answer to this request, if it is one of the last that remember() was told."""
+        return self._answers.get((abi.name, *payloads))
 
     def gone(self, abi: ABI) -> None:
         """Note that this ABI's callers died or are to die: the next use starts others."""

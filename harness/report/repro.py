@@ -10,9 +10,10 @@ the call could not be tried (no such system call here, or no permission).
 
 What is written down is a mismatch's Case.  A mismatch that has none cannot be
 reproduced by one call of one process, and render() and write() give None for
-it: memory that was found changed some calls later (a canary), layouts of the
-compiler's, a sweep that differs from another ABI's, a mapping past the end of
-a file, a call that raced with a second thread.
+it: memory that was found changed some calls later (a canary), a sweep that
+differs from another ABI's, a mapping past the end of a file.  What takes a
+second thread or somebody who watches has programs of its own, and so have
+layouts: harness/report/reproducers.py knows which is for what.
 
 What the contract allows comes from the model, not from the mismatch's words;
 of those only the errno of `seen` is looked at, and the rest goes into the
@@ -208,12 +209,12 @@ class Facts:
     expected: str
 
 
-def _errno(number: int) -> str:
+def errno_of(number: int) -> str:
     """Its name in <errno.h>, or the number."""
     return errorcode.get(number, str(number))
 
 
-def _comment(text: str) -> str:
+def comment(text: str) -> str:
     """The text in one line that cannot end or begin a comment."""
     return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
 
@@ -281,16 +282,17 @@ def initialisers(data: bytes, layout: Layout, *, size_field: str = "") -> tuple[
     for start, stop, what in _fields(data, layout, size_field):
         lines = list(_lines_of(data, start, stop))
         if lines and what:
-            comment = f"/* {_comment(what)} */"
-            if len(f"\t{lines[0]}\t{comment}".expandtabs(8)) > WIDEST_LINE:
-                lines.insert(0, comment)
+            remark = f"/* {comment(what)} */"
+            if len(f"\t{lines[0]}\t{remark}".expandtabs(8)) > WIDEST_LINE:
+                lines.insert(0, remark)
             else:
-                lines[0] += f"\t{comment}"
+                lines[0] += f"\t{remark}"
         found += lines
     return tuple(found)
 
 
-def _array(name: str, data: bytes, interface: Interface, note: str) -> Array:
+def array_of(name: str, data: bytes, interface: Interface, note: str) -> Array:
+    """A struct's bytes, each field with its name."""
     where = interface.contract.size
     lines = initialisers(
         data, interface.layout, size_field=where.field if isinstance(where, SizeField) else ""
@@ -305,7 +307,7 @@ def _array(name: str, data: bytes, interface: Interface, note: str) -> Array:
     )
 
 
-def _constant(name: str, data: bytes) -> Array:
+def constant_of(name: str, data: bytes) -> Array:
     """Constant bytes: a string where they are one."""
     text = data.removesuffix(b"\0")
     if data.endswith(b"\0") and all(0x20 <= byte < 0x7F for byte in text):
@@ -419,7 +421,7 @@ class Call:
                     note = "the size" if not arg.base else f"the size is {self.case.usize}"
                 case _:
                     pass
-            yield Arg(text=self.literal(arg, value), note=_comment(note))
+            yield Arg(text=self.literal(arg, value), note=comment(note))
 
     def entry(self) -> Entry | None:
         """The function that is called instead of syscall(2)."""
@@ -428,24 +430,26 @@ class Call:
         count = len(self.contract.args)
         if self.contract.queued:
             return self.queue_entry(count)
-        registers = (INT80_REGISTERS if self.int80 else NATIVE_REGISTERS)[:count]
-        name = "int80" if self.int80 else "syscall64"
+        return self.entry_of_registers(count, int80=self.int80)
+
+    def entry_of_registers(self, count: int, *, int80: bool) -> Entry:
+        """The function that sets the number and ``count`` whole registers."""
+        registers = (INT80_REGISTERS if int80 else NATIVE_REGISTERS)[:count]
+        name = "int80" if int80 else "syscall64"
         parameters = ["uint64_t nr", *(f"uint64_t arg{index}" for index in range(count))]
         inputs = ['"a"(nr)']
         for index, one in enumerate(registers):
             inputs.append(f'"r"({one})' if one.startswith("r") else f'"{one}"(arg{index})')
         return Entry(
             name=name,
-            int80=self.int80,
+            int80=int80,
             queued=False,
             flags="",
-            exchanges=self.int80 and count == MOST_ARGS,
+            exchanges=int80 and count == MOST_ARGS,
             head=_wrapped(f"static int64_t {name}(", parameters, ")"),
             inputs=", ".join(inputs),
             named=tuple((one, index) for index, one in enumerate(registers) if one.startswith("r")),
-            clobbers='"r8", "r9", "r10", "r11", "memory"'
-            if self.int80
-            else '"rcx", "r11", "memory"',
+            clobbers='"r8", "r9", "r10", "r11", "memory"' if int80 else '"rcx", "r11", "memory"',
         )
 
     def queue_entry(self, count: int) -> Entry:
@@ -496,7 +500,7 @@ def _wrapped(head: str, parts: list[str], end: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _call_lines(function: str, number: str, args: tuple[Arg, ...]) -> tuple[str, ...]:
+def call_lines(function: str, number: str, args: tuple[Arg, ...]) -> tuple[str, ...]:
     """The call: on one line, or an argument on each with what it is beside it."""
     head = f"ret = {function}({number}"
     whole = ", ".join((head, *(arg.text for arg in args))) + ");"
@@ -519,13 +523,13 @@ def _is_int(value: int) -> bool:
 # What has to come of it.
 
 
-def _not_tried(mismatch: Mismatch, allowed: model.Outcome) -> tuple[tuple[str, str], ...]:
+def not_tried(mismatch: Mismatch, allowed: model.Outcome) -> tuple[tuple[str, str], ...]:
     """Errnos after which nothing can be said; not those that the finding is about."""
     seen = mismatch.seen.partition(",")[0]
     found = []
     for numbers, why in NOT_TRIED.items():
         left = [
-            f"err == {_errno(number)}"
+            f"err == {errno_of(number)}"
             for number in numbers
             if number != allowed.errno and model.errno_name(number) != seen
         ]
@@ -557,7 +561,7 @@ def _become_args(interface: Interface, who: Identity) -> str:
 def _becoming(interface: Interface, case: Case) -> Becoming | None:
     if case.who is None:
         return None
-    return Becoming(name=_comment(case.who.name), args=_become_args(interface, case.who))
+    return Becoming(name=comment(case.who.name), args=_become_args(interface, case.who))
 
 
 def _named(interface: Interface, case: Case) -> Named | None:
@@ -566,7 +570,7 @@ def _named(interface: Interface, case: Case) -> Named | None:
     name, peer = case.peer
     field = interface.layout.field(name)
     return Named(
-        name=_comment(peer.name),
+        name=comment(peer.name),
         field=name,
         offset=field.offset,
         width=field.size,
@@ -598,7 +602,7 @@ def _size_check(
     )
 
 
-def _setup_lines(interface: Interface) -> Iterator[str]:
+def setup_lines(interface: Interface) -> Iterator[str]:
     """The set-up's calls, and those before each call, as C."""
     asked = interface.asked.with_constants(interface.constant)
     for step in (*asked.setup, *asked.before):
@@ -636,7 +640,7 @@ def _place(case: Case) -> tuple[str, str]:
     return f"area + PAGE + {case.shift}" if case.shift else "area + PAGE", ""
 
 
-def _story(interface: Interface, mismatch: Mismatch) -> tuple[tuple[str, ...], ...]:
+def story(interface: Interface, mismatch: Mismatch) -> tuple[tuple[str, ...], ...]:
     """The first comment's paragraphs, in lines."""
     rows = {
         "call": mismatch.first,
@@ -648,7 +652,7 @@ def _story(interface: Interface, mismatch: Mismatch) -> tuple[tuple[str, ...], .
     for name, text in rows.items():
         if text:
             table += textwrap.wrap(
-                _comment(text),
+                comment(text),
                 COLUMNS,
                 initial_indent=f" *   {name:<10}",
                 subsequent_indent=" *" + " " * 13,
@@ -660,16 +664,15 @@ def _story(interface: Interface, mismatch: Mismatch) -> tuple[tuple[str, ...], .
         text = f"It is the first of {mismatch.count:,} such calls; the last: {mismatch.last}."
         found.append(
             tuple(
-                textwrap.wrap(
-                    _comment(text), COLUMNS, initial_indent=" * ", subsequent_indent=" * "
-                )
+                textwrap.wrap(comment(text), COLUMNS, initial_indent=" * ", subsequent_indent=" * ")
             )
         )
     return tuple(found)
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of this directory, for C."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         undefined=jinja2.StrictUndefined,
@@ -678,7 +681,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("repro.c.j2")
+    return environment.get_template(name)
 
 
 def file_name(interface: Interface, *, prop: str, number: int) -> str:
@@ -719,25 +722,25 @@ def render(
             note="What the call and its set-up point to",
         )
     arrays = [
-        _constant(f"argument_{index}", arg.data)
+        constant_of(f"argument_{index}", arg.data)
         for index, arg in enumerate(contract.args)
         if isinstance(arg, Bytes)
     ]
     if memory and present:
         behind = ", and what lies behind it" if len(present) > case.usize else ""
         note = f"{contract.tag} as it is given{behind}"
-        arrays.append(_array("given", present, interface, note))
+        arrays.append(array_of("given", present, interface, note))
     pieces = bool(contract.pointers)
     if pieces:
-        arrays.append(_constant("pieces", contract.data[PIECES_AT - DATA_AT :]))
+        arrays.append(constant_of("pieces", contract.data[PIECES_AT - DATA_AT :]))
     held = None
     if isinstance(contract.effect, ReadBack) and allowed.held is not None:
         name_of_held = "held_but_for_the_pid" if case.peer else "held"
-        held = _array(name_of_held, allowed.held, interface, "What read(2) has to give then")
+        held = array_of(name_of_held, allowed.held, interface, "What read(2) has to give then")
 
     look = memory and case.protection is not Protection.NONE
     size = _size_check(interface, case, present, allowed) if look else None
-    expected = _errno(allowed.errno) if allowed.errno else "accepted"
+    expected = errno_of(allowed.errno) if allowed.errno else "accepted"
     if size and size.changes:
         expected += f", size set to {size.shown}"
     if held:
@@ -746,7 +749,7 @@ def render(
     facts = Facts(
         title=f"{contract.name}() as {abi.name} breaks its contract: {prop}, "
         f"{PROPERTIES.get(prop, 'a property of its own')}",
-        story=_story(interface, mismatch),
+        story=story(interface, mismatch),
         commands=(f"gcc {abi.cflag} -static -O2 -Wall -o repro {source}", "./repro"),
         wrong_abi=WRONG_ABI[abi.name],
         cflag=abi.cflag,
@@ -758,7 +761,7 @@ def render(
         given=memory and bool(present),
         data=data,
         data_at=f"{lib.WIRE_SCRATCH_AT + DATA_AT:#x}",
-        setup=tuple(_setup_lines(interface)),
+        setup=tuple(setup_lines(interface)),
         child=isinstance(contract.effect, Child),
         filled=allowed.filled,
         held=held,
@@ -777,15 +780,15 @@ def render(
         who=_becoming(interface, case),
         peer=_named(interface, case),
         entry=entry,
-        call=_call_lines(entry.name if entry else "syscall", number_name, tuple(call.args())),
-        errno=_errno(allowed.errno),
-        not_tried=_not_tried(mismatch, allowed),
+        call=call_lines(entry.name if entry else "syscall", number_name, tuple(call.args())),
+        errno=errno_of(allowed.errno),
+        not_tried=not_tried(mismatch, allowed),
         descriptor=not allowed.errno and isinstance(contract.effect, (ReadBack, Descriptor)),
         look=look,
         size=size,
         expected=expected,
     )
-    return _template().render(vars(facts))
+    return template("repro.c.j2").render(vars(facts))
 
 
 def write(

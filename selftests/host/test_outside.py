@@ -28,7 +28,7 @@ from harness.findings import ContractBrokenError
 from harness.interface import Interface
 from harness.interfaces import xyzzy
 from harness.layout import Compiler
-from harness.outside import Stop, Watched, filter_code
+from harness.outside import Filter, Stop, Watched
 from harness.program import ARENA, Entry, Program, at
 from harness.target import Caller, Target
 
@@ -58,7 +58,7 @@ def arch_of(here: ABI) -> int:
 
 
 def test_a_filter_is_what_the_kernel_reads() -> None:
-    code = filter_code(arch=X86_64, number=39, action=ERRNO_77)
+    code = Filter(arch=X86_64, number=39, action=ERRNO_77).code
     assert list(struct.iter_unpack("<HBBI", code)) == [
         (0x20, 0, 0, 4),
         (0x15, 0, 3, X86_64),
@@ -73,7 +73,7 @@ def test_a_filter_decides(local: Target, here: ABI) -> None:
     nr = hosttarget.numbers(here)["getppid"]
     plain = outside.encode(nr, [])
     assert watched(local, here, plain).errno == 0
-    mine = filter_code(arch=arch_of(here), number=nr, action=ERRNO_77)
+    mine = Filter(arch=arch_of(here), number=nr, action=ERRNO_77).code
     seen = watched(local, here, outside.encode(nr, [], code=mine))
     assert (seen.returned, seen.ret, seen.errno, seen.status) == (True, -77, 77, 0)
     # And only in that child.
@@ -85,7 +85,7 @@ def test_a_filter_for_another_call_does_not(local: Target, here: ABI, wrong: str
     nr = hosttarget.numbers(here)["getppid"]
     arch = arch_of(here) ^ (1 << 31 if wrong == "arch" else 0)
     number = nr ^ {"arch": 0, "number": 1, "x32 bit": 1 << 30}[wrong]
-    code = filter_code(arch=arch, number=number, action=ERRNO_77)
+    code = Filter(arch=arch, number=number, action=ERRNO_77).code
     seen = watched(local, here, outside.encode(nr, [], code=code))
     # The child's parent is the caller, and its own parent is the agent.
     assert Path(f"/proc/{seen.ret}/exe").readlink().name == f"caller-{here.name}"
@@ -96,7 +96,7 @@ def test_a_filter_sees_every_argument_whole(local: Target, here: ABI, index: int
     nr = hosttarget.numbers(here)["getppid"]
     bits = (1 << here.register) - 1
     args = [(0x1122_3344_5566_7700 + one) & bits for one in range(6)]
-    exact = filter_code(arch=arch_of(here), number=nr, action=ERRNO_77, args=dict(enumerate(args)))
+    exact = Filter(arch=arch_of(here), number=nr, action=ERRNO_77, args=dict(enumerate(args))).code
     assert watched(local, here, outside.encode(nr, [*args], code=exact)).errno == 77
     for bit in (0, 31, *((32, 63) if here.register == 64 else ())):
         other = [*args]
@@ -107,11 +107,11 @@ def test_a_filter_sees_every_argument_whole(local: Target, here: ABI, index: int
 
 def test_what_a_filter_does_to_the_child_is_told(local: Target, here: ABI) -> None:
     nr = hosttarget.numbers(here)["getppid"]
-    code = filter_code(arch=arch_of(here), number=nr, action=KILL)
+    code = Filter(arch=arch_of(here), number=nr, action=KILL).code
     seen = watched(local, here, outside.encode(nr, [], code=code))
     assert not seen.returned
     assert str(seen) == "the child was ended: killed by SIGSYS"
-    code = filter_code(arch=arch_of(here), number=nr, action=TRAP)
+    code = Filter(arch=arch_of(here), number=nr, action=TRAP).code
     seen = watched(local, here, outside.encode(nr, [], code=code))
     assert (seen.returned, seen.signal) == (True, 31)
     assert str(seen) == "signal 31"
@@ -179,7 +179,7 @@ def test_addresses_are_told(local: Target, here: ABI) -> None:
 
 def test_a_filter_and_a_tracer_together(local: Target, here: ABI) -> None:
     nr = hosttarget.numbers(here)["getppid"]
-    code = filter_code(arch=arch_of(here), number=nr, action=ERRNO_77)
+    code = Filter(arch=arch_of(here), number=nr, action=ERRNO_77).code
     seen = watched(local, here, outside.encode(nr, [], code=code, trace=True))
     assert seen.errno == 77
     assert [one.op for one in seen.stops] == ["entry", "exit"]

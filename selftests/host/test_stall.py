@@ -548,14 +548,14 @@ def test_a_race_finds_what_is_far_apart(
 ) -> None:
     """Through a kernel that sleeps between its fetches, which is no luck even on one CPU."""
     with played(local, here, headers, fault, pause=0.0003) as interface:
-        for each in battery_stall._races(interface, 40):
+        for each in battery_stall.races(interface, 40):
             if each.what == "param_2":
                 assert len(stall.run_race(interface, each)) == 2, "one value is never seen"
         if fault:
             with pytest.raises(ContractBrokenError, match="in turn"):
-                stall.verify_races(interface, *battery_stall._races(interface, 40))
+                stall.verify_races(interface, *battery_stall.races(interface, 40))
         else:
-            stall.verify_races(interface, *battery_stall._races(interface, 40))
+            stall.verify_races(interface, *battery_stall.races(interface, 40))
 
 
 def test_each_outcome_of_a_stall_is_seen(local: Target, here: ABI, headers: Path) -> None:
