@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,8 @@ def options(args: Sequence[str], kind: Kind, *, kernels: int) -> list[str]:
     cores, memory = len(os.sched_getaffinity(0)), available()
     fit = most(kind, cores=cores, memory=memory)
     if asked.number is None:
-        number = min(fit, kernels)
+        # An installed package may be without it; then it is one after the other.
+        number = min(fit, kernels) if importlib.util.find_spec("xdist") else 1
         return ["-n", str(number), *BY_KERNEL] if number > 1 and not asked.dist else []
     found = [] if asked.dist else list(BY_KERNEL)
     if not asked.number.isdecimal():  # auto, logical: xdist counts cores, not guests

@@ -62,6 +62,12 @@ def test_what_xdist_is_told(
 
 
 @pytest.mark.usefixtures("four")
+def test_without_xdist_there_is_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert sidebyside.options([], "kvm", kernels=8) == []
+
+
+@pytest.mark.usefixtures("four")
 def test_more_than_fit_are_refused() -> None:
     assert sidebyside.options(["-n", "4"], "kvm", kernels=8) == [*BY_KERNEL]
     with pytest.raises(UserError, match=r"-n 4: .* under TCG want 8 cores .* here are 4 "):
