@@ -47,12 +47,10 @@ UNTRIED = (SKIPPED, NONE)
 HTML = "index.html"
 LICENCE = "<!-- SPDX-License-Identifier: GPL-2.0-only -->"
 MARKDOWN = "interfaces.md"
-#: Lines of a test's text that name files of the run.
-_FILE = re.compile(r"^reproducer: .*?([^/]+)$", re.MULTILINE)
+#: Lines of a test's text that name files of the run, or of a worker of pytest-xdist in it.
+_FILE = re.compile(r"^reproducer: .*?((?:/gw\d+)?)/reproducers/([^/]+)$", re.MULTILINE)
 #: What the plugin writes into the guest's log when a test begins.
 _BEGIN = re.compile(r"extsys-mark: begin (.*)$")
-#: A test of the battery's, by pytest's name for it.
-_ITEM = re.compile(r"\[(?:\w+-)??(P\d+|\w+)-([\w-]+?)-(m64|m32|mx32)\]$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,7 @@ class Run:
     def begins(self) -> Mapping[str, tuple[str, int]]:
         """Test → where it began: a console's file below the report, and the line."""
         found = {}
-        for path in sorted(self.directory.glob("guest-*/console.log")):
+        for path in sorted(self.directory.glob("**/guest-*/console.log")):
             for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
                 if mark := _BEGIN.search(line):
                     found[mark[1]] = path.relative_to(self.directory).as_posix(), number
@@ -97,7 +95,8 @@ class Run:
     @property
     def guests(self) -> tuple[str, ...]:
         """The directories of its guests' consoles, configurations and command lines."""
-        return tuple(sorted(path.name for path in self.directory.glob("guest-*")))
+        found = self.directory.glob("**/guest-*/console.log")
+        return tuple(sorted(path.parent.relative_to(self.directory).as_posix() for path in found))
 
     def sides(self, abis: Sequence[str]) -> list[Beside]:
         """The kernel's own selftests beside ours."""
@@ -156,8 +155,11 @@ def cell(run: Run, interface: str, prop: str, abis: Sequence[str]) -> str:
 
 
 def evidence(test: TestResult) -> str:
-    """What a test says, its files by name alone."""
-    return _FILE.sub(r"reproducer: reproducers/\1", test.text)
+    """What a test says, its files as seen from the run's report."""
+    return _FILE.sub(
+        lambda found: f"reproducer: {found[1][1:] + '/' if found[1] else ''}reproducers/{found[2]}",
+        test.text,
+    )
 
 
 def shown(run: Run, finding: Known) -> list[TestResult]:
@@ -167,8 +169,8 @@ def shown(run: Run, finding: Known) -> list[TestResult]:
 
 def about(test: TestResult) -> str:
     """What a test of the battery calls: the first sentence of its item."""
-    named = _ITEM.search(test.name)
-    items = [one for one in BATTERY if named and one.prop == test.prop and one.name == named[2]]
+    named = re.search(rf"\b{test.prop}-([\w-]+)-{test.abi}\]$", test.name)
+    items = [one for one in BATTERY if named and one.prop == test.prop and one.name == named[1]]
     return (items[0].run.__doc__ or "").split("\n\n")[0] if items else ""
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -111,7 +113,9 @@ def run(release: str, *results: TestResult) -> Run:
 NEW = run(
     "6.12.1",
     result("P1", "m64"),
-    result("P1", "m32", verdict=Verdict.FAIL, text="two lines\nreproducer: /a/b/repro-1.c"),
+    result(
+        "P1", "m32", verdict=Verdict.FAIL, text="two lines\nreproducer: /a/b/reproducers/repro-1.c"
+    ),
     result("P11", "m64", known=("openat2-bit-25",), text="m64: openat2() <breaks>"),
     result("P1", "m64", interface="clone3"),
 )
@@ -149,6 +153,50 @@ def test_both_pages_have_all_of_it() -> None:
     assert 'id="1-openat2-P1-m32"' in web
     assert 'href="linux-6.12.1/reproducers/repro-1.c"' in web
     assert "&lt;breaks&gt;" in web
+
+
+def test_a_mark_leads_to_what_stands_behind_it() -> None:
+    page = conformance.markdown([NEW, OLD], ABIS)
+    assert "[`+`](index.html#1-openat2-P1-m64)[`X`](index.html#1-openat2-P1-m32)`.`" in page
+    alone = conformance.markdown([NEW, OLD], ABIS, evidence_at="")
+    assert "index.html" not in alone
+    (heading,) = (line for line in alone.splitlines() if line.startswith("### openat2-bit-25"))
+    slug = re.sub(r"[^\w -]", "", heading[4:].lower()).replace(" ", "-")
+    assert f"[`F`](#{slug})" in alone
+
+
+def test_a_tests_files_are_seen_from_the_report() -> None:
+    """Those of a worker of pytest-xdist lie in a directory of its own."""
+    said = "a\nreproducer: /x/report/gw1/reproducers/repro-1.c\nreproducer: /x/reproducers/2.c"
+    found = conformance.evidence(result("P1", "m64", text=said))
+    assert found == "a\nreproducer: gw1/reproducers/repro-1.c\nreproducer: reproducers/2.c"
+
+
+def test_a_tests_beginning_is_found_on_the_console(tmp_path: Path) -> None:
+    one = result("P11", "m64")
+    console = tmp_path / "guest-1/console.log"
+    console.parent.mkdir()
+    console.write_text(f"[ 1.0] boot\n[ 2.0] extsys-mark: begin {one.name}\n")
+    ran = dataclasses.replace(run("6.12.1", one), directory=tmp_path)
+    assert ran.begins == {one.name: ("guest-1/console.log", 2)}
+    assert ran.guests == ("guest-1",)
+    web = conformance.html([ran], ABIS)
+    assert f'href="{tmp_path.name}/guest-1/console.log">console</a>, line 2' in web
+
+
+def test_what_a_test_calls_is_said_in_words() -> None:
+    name = "t.py::test_contract[openat2-P11-every-bit-of-every-field-m64]"
+    one = dataclasses.replace(result("P11", "m64"), name=name)
+    assert conformance.about(one).startswith("Each bit of each field that the contract judges")
+    assert conformance.about(result("P11", "m64")) == ""
+
+
+def test_both_pages_are_written(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    written = conformance.write([NEW], ABIS, tmp_path / "report", page=page)
+    assert [one.name for one in written] == ["index.html", "interfaces.md", "page.md"]
+    assert page.read_text().startswith(f"{conformance.LICENCE}\n# What")
+    assert all(one.stat().st_size for one in written)
 
 
 def test_results_travel(tmp_path: Path) -> None:
