@@ -8,9 +8,9 @@ Where it is promised: openat2(2) of the man-pages, "The open_how structure",
 fs/open.c:openat2(), build_open_flags(); lib/usercopy.c:copy_struct_from_user();
 since commit fddb5d430ad9 ("open: introduce openat2(2) syscall"), v5.6.
 
-The promise is that every bit that is not known is refused.  Before v6.14 bit 25
-of `flags` is not: it is FMODE_NONOTIFY inside the kernel, and build_open_flags()
-strips it as it strips O_CLOEXEC.  Mended, without being the aim, by commit
+The promise is that every bit that is not known is refused.  Before v6.14 one bit
+of `flags` is not, 26, or 25 in later 6.12.y: it is FMODE_NONOTIFY inside the kernel,
+and build_open_flags() strips it as it strips O_CLOEXEC.  Mended, without being the aim, by commit
 ebe559609d78 ("fs: get rid of __FMODE_NONOTIFY kludge").
 
 Promised too, and not said here: O_TMPFILE without a way to write is EINVAL; O_CLOEXEC,
