@@ -606,6 +606,8 @@ def _kconfig_state(plan: _Plan, work: Path) -> str:
 
 
 def _is_kconfigs(name: str) -> bool:
+    if name.startswith("tools/"):  # has makefiles of its own kind
+        return False
     return name.startswith("scripts/") or Path(name).name.startswith(("Kconfig", "Makefile"))
 
 

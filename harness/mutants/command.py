@@ -59,6 +59,8 @@ def main(
         return again.main(setup, chosen, repeat)
     # A mistake in any of them is told before the first is built.
     jobs = [(mutant, base_of(mutant), suite_of(mutant)) for mutant in chosen]
+    # Those on one base together: its kernels share most objects.
+    jobs.sort(key=lambda job: job[1].name)
     baseline: list[TestResult] = []
     if sample is None:  # a sample is for a run that has just tested the sample itself
         bare = [_baseline(base, suite) for base, suite in dict.fromkeys(job[1:] for job in jobs)]
