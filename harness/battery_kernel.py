@@ -57,11 +57,18 @@ LATE_SECONDS = 3.0
 MEMLEAK = "/sys/kernel/debug/kmemleak"
 #: An object has to be as old before kmemleak reports it (MSECS_MIN_AGE), in seconds.
 LEAK_AGE = 5.0
+#: All memory is looked through: two seconds with KASAN, thirty beside other work.
+SCAN_SECONDS = 180.0
 #: Objects that a report shows.
 SHOWN_LEAKS = 3
 
 FAIL_NTH = b"/proc/thread-self/fail-nth"
-FAILSLAB_SPARES = "/sys/kernel/debug/failslab/ignore-gfp-wait"
+#: What is set before: allocations that may wait fail as well, and no fault is reported.
+FAULT_SETTINGS = {
+    "/sys/kernel/debug/failslab/ignore-gfp-wait": b"N",
+    "/sys/kernel/debug/failslab/verbose": b"0",
+    "/sys/kernel/debug/fail_usercopy/verbose": b"0",
+}
 #: Sites that are tried; the sample has about ten.
 MOST_SITES = 200
 #: Where the file's name and what is written to it lie in the scratch area.
@@ -306,7 +313,7 @@ def check_leaks(interface: Interface) -> None:
     """
     time.sleep(LEAK_AGE)
     for _ in range(2):
-        interface.target.write_file(MEMLEAK, b"scan")
+        interface.target.write_file(MEMLEAK, b"scan", seconds=SCAN_SECONDS)
     report = interface.target.read_file(MEMLEAK).decode(errors="replace")
     lost = [one for one in leaks(report) if one.comm == f"caller-{interface.abi.name}"]
     if lost:
@@ -396,7 +403,8 @@ def _each_step_fails(interface: Interface, level: Level) -> None:
     """
     if not has(interface, FAIL_NTH.decode()):
         pytest.skip("this kernel injects no faults: VARIANT=sanitizers does")
-    interface.target.write_file(FAILSLAB_SPARES, b"N")
+    for path, value in FAULT_SETTINGS.items():
+        interface.target.write_file(path, value)
     found = Causes()
     lowest = _lowest(interface)
     tried = [interface.case(), *_loops(interface)]

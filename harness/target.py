@@ -373,9 +373,10 @@ class Target:
                 return int(value, 16)
         return 0
 
-    def write_file(self, path: str, data: bytes) -> None:
+    def write_file(self, path: str, data: bytes, *, seconds: float = REPLY_SECONDS) -> None:
         """Write to a file of the target that exists, such as a sysctl."""
-        self.ask(lib.WIRE_T_WRITE, path.encode() + b"\0" + data, until=lib.WIRE_T_OK)
+        payload = path.encode() + b"\0" + data
+        self.ask(lib.WIRE_T_WRITE, payload, until=lib.WIRE_T_OK, seconds=seconds)
 
     def dmesg(self) -> str:
         """The kernel's log buffer."""
