@@ -65,8 +65,9 @@ ASKED_FOR = frozenset({"kmemleak"})
 #: After one of these the kernel looks no more, or not at that place: lockdep.c:
 #: debug_locks_off(), ubsan.c:was_reported().
 BLINDED = frozenset({"lockdep", "ubsan"})
-#: Guests that one run may lose before it gives up.
-MOST_BOOTS = 4
+#: Guests that one run may lose before it gives up: a fault that ends a guest does so
+#: in each of three ABIs, in the test that is about it and in one that tries everything.
+MOST_BOOTS = 8
 #: What the kernel prints on the console while tests run: all but debugging.
 LOGLEVEL = b"8\n"
 #: And what it prints while it is to be silent: panics.
