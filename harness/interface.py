@@ -9,6 +9,7 @@ def test_flags(interface: Interface) -> None:
 from __future__ import annotations
 
 import dataclasses
+import errno as codes
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -224,7 +225,7 @@ class Interface:
         return dataclasses.replace(found, fields=ordered)
 
     def left_open(self, release: tuple[int, int]) -> str | None:
-        """What the headers do not say of a kernel of this ``release``; None: enough.
+        """Why a machine's own kernel of this ``release`` cannot be judged; None: it can.
 
         The machine's own headers may be older than the kernel that it runs: what a struct
         has gained in between would be taken for unknown, and so would a flag.
@@ -238,12 +239,31 @@ class Interface:
             )
         own = local.headers_version(self.compiler)
         if own >= release or (self.asked.versions[-1].size <= size and not self.missing_bits):
-            return None
+            return self._refused_here()
         return (
             f"the headers here are of Linux {own[0]}.{own[1]}, the kernel is {release[0]}."
             f"{release[1]}: which {layouts.tag(self.asked.struct)} it has, they do not say:"
             " --headers has others"
         )
+
+    def _refused_here(self) -> str | None:
+        """Why the kernel at hand does not take the interface's calls at all; None: it does.
+
+        It may have been built without it; and io_uring may be forbidden (kernel.io_uring_disabled).
+        """
+        absent = {codes.ENOSYS, self.asked.absent.errno if self.asked.absent else codes.ENOSYS}
+        if self.asked.queued:
+            absent.add(codes.EPERM)
+        try:
+            case = self.case()
+            seen, allowed = self.observe(case), self.predict(case)
+        except SetupError as exc:
+            return str(exc)
+        if seen.errno not in absent or seen.errno == allowed.errno:
+            return None
+        options = " and ".join(f"CONFIG_{one}" for one in self.asked.needs.options)
+        needs = f": it needs {options}" if options else ""
+        return f"this kernel answers {seen.ending}{needs}"
 
     def _header_fields(self, names: list[str]) -> Layout:
         """The layout of those of these fields that the header has; all, if nothing is wrong."""

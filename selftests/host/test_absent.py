@@ -17,18 +17,22 @@ from harness.batteries import BATTERY
 from harness.battery import Level
 from harness.contract import (
     Absent,
+    Bytes,
     Constant,
     Contract,
     Made,
+    Needs,
     Nothing,
     Pointer,
     Step,
     UnknownFlags,
+    Value,
+    Version,
     piece_at,
 )
 from harness.findings import ContractBrokenError
 from harness.interface import Interface
-from harness.interfaces import cachestat, xyzzy
+from harness.interfaces import cachestat, openat2, xyzzy
 from harness.target import Target
 
 ITEM = next(item for item in BATTERY if item.name == "not-there")
@@ -88,3 +92,42 @@ def test_a_step_of_the_set_up_is_what_fails(local: Target, here: ABI) -> None:
     bad = future(Absent(errno=errno.ENOENT, step="file"), step)
     with pytest.raises(ContractBrokenError, match="close"):
         ITEM.run(interface(local, here, bad), Level())
+
+
+# What --local leaves out, and why.
+
+
+def test_headers_without_the_struct(local: Target, here: ABI) -> None:
+    reason = interface(local, here, future(Absent())).left_open((6, 1))
+    assert reason
+    assert "no struct xyzzy_params" in reason
+
+
+def test_a_struct_that_headers_older_than_the_kernel_have_shorter(local: Target, here: ABI) -> None:
+    grown = (*openat2.CONTRACT.versions, Version(name="future", size=4000))
+    made = interface(local, here, dataclasses.replace(openat2.CONTRACT, versions=grown))
+    reason = made.left_open((99, 0))
+    assert reason
+    assert "the kernel is 99.0" in reason
+    assert made.left_open((2, 6)) is None  # older than its headers: they know it
+
+
+def test_a_call_that_the_kernel_was_built_without(local: Target, here: ABI) -> None:
+    args = (Value(value=1 << 30), Bytes(data=b"x\0"), *openat2.CONTRACT.args[2:])
+    asked = dataclasses.replace(
+        openat2.CONTRACT,
+        args=args,
+        absent=Absent(errno=errno.EBADF),
+        needs=Needs(options=("OPENAT2",)),
+    )
+    reason = interface(local, here, asked).left_open((2, 6))
+    assert reason == "this kernel answers EBADF: it needs CONFIG_OPENAT2"
+    assert interface(local, here, openat2.CONTRACT).left_open((2, 6)) is None
+
+
+def test_a_set_up_that_fails(local: Target, here: ABI) -> None:
+    step = Step(call="close", args=((1 << 31) - 1,))
+    asked = dataclasses.replace(openat2.CONTRACT, name="openat2_future", setup=(step,))
+    reason = interface(local, here, asked).left_open((2, 6))
+    assert reason
+    assert "close(): EBADF" in reason
