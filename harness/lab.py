@@ -43,7 +43,8 @@ PORT = "extsys.0"
 #: Where the project's files are in the guest.
 GUEST_DIR = "/extsys"
 #: From virtme-run's start to the agent's first frame, in seconds.  Two under
-#: TCG on an idle machine; a loaded CI runner gets thirty times that.
+#: TCG on an idle machine; a loaded CI runner gets thirty times that, and a kernel that
+#: looks at itself more (vm.kernels.Variant.boot_seconds).
 BOOT_SECONDS = 60.0
 #: How long the console may take to come to the end of a report, in seconds.
 SETTLE_SECONDS = 1.0
@@ -395,7 +396,7 @@ class Lab:
             kernel_args=row.kernel_args,
         )
         try:
-            guest = self._stack.enter_context(Guest.boot(spec, BOOT_SECONDS))
+            guest = self._stack.enter_context(Guest.boot(spec, max(BOOT_SECONDS, row.boot_seconds)))
             channel = Channel(guest.ports[PORT], watch=lambda: self._watch(guest, channel))
             hello = channel.hello(Deadline.after(BOOT_SECONDS, "the agent's first frame"))
         except GuestError as exc:

@@ -63,6 +63,7 @@ class Variant:
     fragments: tuple[str, ...]  #: Kconfig fragments of vm/config, later ones winning
     alone: bool = False  #: built where its name is given, and not with all the others
     memory: int = 256  #: MiB that a guest with it gets
+    boot_seconds: float = 0.0  #: deadline of a guest's first word, if it is to be longer
     kernel_args: tuple[str, ...] = ()  #: on the guest's kernel command line
     arch: str = X86  #: as make's ARCH: X86, or UM, which runs as a process of this machine
     mends: tuple[str, ...] = ()  #: series that mend the kernel itself, and are not proposed
