@@ -401,7 +401,7 @@ class Privileged:
 Check = UnknownFlags | Null | Head | FetchSize | SizeBounds | Tail | Copy | FieldCheck | Privileged
 
 
-def _fields(check: Check) -> tuple[str, ...]:
+def fields_of(check: Check) -> tuple[str, ...]:
     """The fields without which a check is none."""
     if isinstance(check, Privileged):
         return () if check.field is None else (check.field,)
@@ -696,7 +696,7 @@ class Contract:
                 if isinstance(check, UnknownBits)
                 else check
                 for check in self.checks
-                if all(map(fields, _fields(check)))
+                if all(map(fields, fields_of(check)))
             ),
             example={name: value for name, value in self.example.items() if fields(name)},
         )

@@ -121,6 +121,14 @@ def field_names(declaration: str, struct: str) -> tuple[str, ...]:
 
     Raises UserError when the declaration does not parse or has no such struct.
     """
+    return tuple(one.name for one in declared(declaration, struct))
+
+
+def declared(declaration: str, struct: str) -> tuple[Field, ...]:
+    """The same, each where cffi would put it: as m64 does, if nothing is packed or aligned.
+
+    Raises UserError as field_names() does.
+    """
     ffi = cffi.FFI()
     try:
         ffi.cdef(CDEF_TYPES + _ATTRIBUTE.sub("", declaration))
@@ -129,10 +137,17 @@ def field_names(declaration: str, struct: str) -> tuple[str, ...]:
         raise UserError(f"the declaration of {tag(struct)}: {exc}") from exc
     if not members:
         raise UserError(f"{tag(struct)} is declared without members")
-    return tuple(_names(members, struct))
+    return tuple(_fields(ffi, members, struct, 0))
 
 
-def _names(members: Iterable[tuple[str, Any]], struct: str) -> Iterator[str]:
+def has_attributes(declaration: str) -> bool:
+    """Whether a declaration has fields elsewhere than a compiler would put them by itself."""
+    return bool(_ATTRIBUTE.search(declaration))
+
+
+def _fields(
+    ffi: cffi.FFI, members: Iterable[tuple[str, Any]], struct: str, start: int
+) -> Iterator[Field]:
     for name, member in members:
         if member.bitsize >= 0:
             raise UserError(
@@ -140,9 +155,9 @@ def _names(members: Iterable[tuple[str, Any]], struct: str) -> Iterator[str]:
                 hint="declare the integer that holds it",
             )
         if name:
-            yield name
+            yield Field(name=name, offset=start + member.offset, size=ffi.sizeof(member.type))
         else:
-            yield from _names(member.type.fields, struct)
+            yield from _fields(ffi, member.type.fields, struct, start + member.offset)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -405,8 +405,10 @@ def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
         path = reproducers.write(interface, mismatch, directory, prop=marker.args[0], number=number)
         if path is not None:
             lines.append(f"reproducer: {path}")
-        if path is not None and item.config.option.prove and mismatch.cause != "layout":
-            lines.append(f"reproduced: {prove.in_guest(lab, interface, path)}")
+        if path is not None and item.config.option.prove:
+            headers = lab.compiler.headers if mismatch.cause == "layout" else None
+            said = prove.in_guest(lab, interface, path, headers=headers)
+            lines.append(f"reproduced: {said}")
     return lines
 
 

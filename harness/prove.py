@@ -20,8 +20,11 @@ RUN_SECONDS = 60.0
 _numbers = itertools.count()
 
 
-def in_guest(lab: Lab, interface: Interface, source: Path) -> str:
+def in_guest(lab: Lab, interface: Interface, source: Path, *, headers: Path | None = None) -> str:
     """Compile ``source`` and run it in the guest; its exit code and its line.
+
+    ``headers`` are a kernel's, for a program that says it needs them: of all
+    reproducers one about a layout alone does.
 
     The guest sees its root directory over 9p, which keeps what it has looked
     up but asks for names that it never saw: a directory of a new name is found.
@@ -31,9 +34,10 @@ def in_guest(lab: Lab, interface: Interface, source: Path) -> str:
     where = home / f"prove-{next(_numbers)}"
     where.mkdir()
     program = where / "repro"
+    include = ["-isystem", str(headers)] if headers else []
     try:
         built = proc.run(
-            ["gcc", interface.abi.cflag, *STATIC, "-o", program, source],
+            ["gcc", interface.abi.cflag, *STATIC, *include, "-o", program, source],
             timeout=COMPILE_SECONDS,
             check=False,
             quiet=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import layout as layouts
 from harness.abi import ABIS
-from harness.contract import Contract
+from harness.contract import Contract, Fills, SizeField, fields_of
 from harness.layout import Compiler
 from vm.errors import HarnessError, UserError
 
@@ -95,7 +95,46 @@ def family(named: str) -> tuple[Contract, ...]:
     versions = getattr(module, "CONTRACTS", ())
     if not all(isinstance(one, Contract) and one.name == found.name for one in versions):
         raise UserError(f"{path}: CONTRACTS has something else than versions of {found.name}")
+    for one in (found, *versions):
+        try:
+            _check_fields(one)
+        except UserError as exc:
+            raise UserError(f"{path}: {exc}", hint=exc.hint) from exc
     return (found, *versions)
+
+
+def _check_fields(contract: Contract) -> None:
+    """Refuse a contract whose words are of fields that its declaration has not.  UserError."""
+    fields = {one.name: one for one in layouts.declared(contract.declaration, contract.struct)}
+    known = {*fields, contract.rest}
+    where, effect = contract.size, contract.effect
+    used = [(type(one).__name__, name) for one in contract.checks for name in fields_of(one)]
+    used += [("example", name) for name in contract.example]
+    if isinstance(where, SizeField):
+        used.append(("SizeField", where.field))
+    if isinstance(effect, Fills):
+        used += [("Fills", name) for name in effect.fields]
+    for word, name in used:
+        if name not in known:
+            raise UserError(
+                f"contract {contract.name}: {word} names a field {name!r}, which "
+                f"{contract.tag} has not",
+                hint=f"it has {', '.join(fields)}",
+            )
+    if isinstance(where, SizeField) and not layouts.has_attributes(contract.declaration):
+        field = fields[where.field]
+        if (field.offset, field.size) != (where.offset, where.width):
+            raise UserError(
+                f"contract {contract.name}: SizeField is at {where.offset}, {where.width} bytes; "
+                f"{where.field} is declared at {field.offset}, {field.size} bytes"
+            )
+    for name, value in contract.example.items():
+        bits = 8 * fields[name].size if name in fields else 64
+        if not -(1 << bits - 1) <= value < 1 << bits:
+            raise UserError(
+                f"contract {contract.name}: example has {name} = {value:#x}, "
+                f"which needs more than its {bits // 8} bytes"
+            )
 
 
 def of_size(several: Sequence[Contract], ksize: int) -> Contract:

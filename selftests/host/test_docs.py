@@ -122,6 +122,9 @@ def test_each_mistake_gives_the_line_of_the_page(tmp_path: Path) -> None:
         ),
         "`UnknownFlags` of an argument that is no `Flags`": ("(arg=2)", "(arg=1)"),
         "a minimum above the first version": ("minimum=48", "minimum=56"),
+        "a field misspelt": ('"sched_priority"', '"sched_prio"'),
+        "the size elsewhere": ("offset=0, width=4", "offset=4, width=4"),
+        "an example of no field": ("example={}", 'example={"sched_police": 1}'),
         "words without their names: `UnknownFlags(2)`": ("UnknownFlags(arg=2)", "UnknownFlags(2)"),
         "the file defines something else": ("CONTRACT =", "OTHER ="),
     }
