@@ -18,7 +18,7 @@ from harness.battery import BATTERY, Item, Level
 from harness.case import Case
 from harness.contract import DATA_AT, Absent, Contract
 from harness.findings import Causes, Mismatch
-from harness.interface import Interface
+from harness.interface import Interface, SetupError
 from harness.model import ending
 from harness.program import ARENA, SCRATCH, Program, Result, entry_of
 from harness.sweep import step_args
@@ -102,6 +102,11 @@ def _not_there(interface: Interface, level: Level) -> None:
             if result.errno:
                 interface.fail_on(found.all())
                 return
+        if (result.errno or result.signal) and not step.may_fail:
+            raise SetupError(
+                f"{interface.abi.name}: the set-up of {asked.name} failed: {step.call}(): "
+                + ending(result.errno, result.signal)
+            )
         made[step.name] = result.ret
         opened += [result.ret] if step.name and not result.errno else []
     contract = dataclasses.replace(contract.with_made(made), setup=())
