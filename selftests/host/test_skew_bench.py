@@ -6,14 +6,18 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from harness.abi import ABIS
+from harness.lab import Setup
 from harness.skew import bench
-from vm import patches
+from vm import kernelset, patches, paths
 from vm.errors import InfraError
 
 
@@ -49,6 +53,35 @@ def test_the_sum_beside_it_is_that_of_kernels_each_from_nothing() -> None:
     assert rows[1].endswith("onto objects that were there")
     assert rows[4].split()[:4] == ["all", "│", "530", "│"]
     assert rows[5].split()[:5] == ["each", "from", "nothing", "│", "1000"]
+
+
+def test_it_is_measured_in_a_cache_of_its_own_that_goes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(paths.CACHE_VARIABLE, str(tmp_path / "cache"))
+    one = record("6.12.117", 200.0, incremental=False)
+    used: list[Path] = []
+
+    def run(argv: Sequence[str], *, seconds: float, log: Path, env: Mapping[str, str]) -> None:
+        assert argv[1:] == ["-m", "harness", "kernels", "--jobs", "3"]
+        assert seconds > 20 * 60
+        assert log.parent.is_dir()
+        used.append(Path(env[paths.CACHE_VARIABLE]))
+        (used[0] / "kernels" / "a").mkdir(parents=True)
+        (used[0] / "kernels" / "a" / "build.json").write_text(json.dumps(one))
+
+    def members(*, jobs: int, mirror: None, cache: Path) -> list[SimpleNamespace]:
+        place = SimpleNamespace(directory=cache / "kernels" / "a")
+        return [SimpleNamespace(name="6.12 ver0", order=place)]
+
+    monkeypatch.setattr(bench, "_run", run)
+    monkeypatch.setattr(kernelset, "members", members)
+    bench.run_cold(Setup(abis=ABIS, report=tmp_path / "report", jobs=3))
+    assert used[0].parent == tmp_path  # on the same file system, and not in the cache
+    assert not used[0].exists()
+    kept = json.loads((tmp_path / "report" / "bench-cold.json").read_text())
+    assert kept["kernels"] == {"6.12 ver0": one}
+    assert kept["each_from_nothing"] == 200.0
 
 
 def test_a_build_from_nothing_is_found_in_the_cache(tmp_path: Path) -> None:
