@@ -41,6 +41,8 @@ LEGEND = {
     SKIPPED: "not tried, for the reason given",
     NONE: "does not apply to the interface",
 }
+#: The property of a kernel that does not have the interface.
+NOT_THERE = "P18"
 #: What is no check: not tried, or nothing to try.
 UNTRIED = (SKIPPED, NONE)
 #: Where the HTML page goes, to which the Markdown's cells lead.
@@ -218,10 +220,16 @@ def _cells(tests: Iterable[TestResult]) -> list[tuple[str, str, str]]:
 
 
 def _absent(run: Run, name: str) -> str:
-    """Why an interface was not tried at all on this kernel; empty: it was."""
-    tests = [one for one in run.results if one.interface == name]
-    reasons = {one.skip for one in tests}
-    return reasons.pop() or "" if tests and len(reasons) == 1 and None not in reasons else ""
+    """Why an interface was not tried at all on this kernel; empty: it was.
+
+    With the marks of what is tried on a kernel without it: that it says so.
+    """
+    mine = [one for one in run.results if one.interface == name]
+    reasons = {one.skip for one in mine if one.prop != NOT_THERE}
+    if len(reasons) != 1 or None in reasons:
+        return ""
+    said = "".join(mark([one]) for one in mine if one.prop == NOT_THERE and one.skip is None)
+    return f"{reasons.pop() or ''}{f'; {NOT_THERE} not there: {said}' if said else ''}"
 
 
 def _source(name: str) -> str:
