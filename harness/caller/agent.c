@@ -576,6 +576,8 @@ int main(int argc, char **argv)
 		mount("dev", "/dev", "devtmpfs", 0, NULL);
 		mount("proc", "/proc", "proc", 0, NULL);
 		mount("sys", "/sys", "sysfs", 0, NULL);
+		mkdir("/tmp", 01777);
+		mount("tmp", "/tmp", "tmpfs", 0, NULL);
 	}
 	if (!in_guest)
 		HOST->fd = atoi(argv[1]);
