@@ -26,7 +26,11 @@ LIBRARY = "lib/libltp.a"
 #: LTP's own flags (include/mk/config.mk.in), and what is said of a program that links all
 #: of libltp statically: that some functions need shared libraries, which none of ours calls.
 FLAGS = ("-std=gnu99", "-O2", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-unused-parameter")
-DEFINED = ("-DHAVE_LINUX_XYZZY_H=1", "-DHAVE_LINUX_XYZZYAT_H=1")
+#: What LTP's configure finds out: headers, and the macro that says that there is one.
+HEADERS = {
+    "linux/xyzzy.h": "-DHAVE_LINUX_XYZZY_H=1",
+    "linux/xyzzyat.h": "-DHAVE_LINUX_XYZZYAT_H=1",
+}
 #: One program, in seconds.
 SECONDS = 120.0
 
@@ -90,7 +94,8 @@ def build(
     ``headers`` are the UAPI headers of the kernel.  Raises BuildError.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    argv: list[str | Path] = ["gcc", cflag, *FLAGS, *DEFINED, "-isystem", headers]
+    found = [macro for name, macro in HEADERS.items() if (headers / name).is_file()]
+    argv: list[str | Path] = ["gcc", cflag, *FLAGS, *found, "-isystem", headers]
     argv += [f"-I{TESTS / 'include'}", f"-I{one.include}", f"-I{one.include / 'old'}"]
     argv += ["-o", output, source, "-static", one.library]
     done = proc.run(argv, timeout=SECONDS, check=False, quiet=True)

@@ -25,7 +25,7 @@
 
 static struct xyzzy_params *params;
 static void *bad_addr;
-static long page;
+static uint32_t page;
 
 static struct tcase {
 	const char *desc;
