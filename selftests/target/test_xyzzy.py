@@ -217,6 +217,20 @@ def test_a_buffer_of_the_oldest_version_is_enough(interface: Interface) -> None:
     assert results[end.index].ret == 0
 
 
+@pytest.mark.prop("P20")
+def test_a_bad_buffer_leaves_the_record_for_the_next_read(interface: Interface) -> None:
+    """There is no second record: one that does not reach its reader stays."""
+    run = opened(interface)
+    bad = run.program.syscall(interface.number("read"), run.fd, 0, 4096)
+    again = run.program.syscall(interface.number("read"), run.fd, at(SCRATCH), 4096)
+    record = run.program.read(SCRATCH, 0, interface.ksize)
+    run.program.syscall(interface.number("close"), run.fd)
+    results = interface.caller.run(run.program)
+    assert results[bad.index].errno == errno.EFAULT
+    assert results[again.index].ret == interface.ksize
+    assert results[record.index].data == interface.predict(interface.case()).held
+
+
 # Seen from outside.
 
 
