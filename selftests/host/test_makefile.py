@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.mutants import run as mutants
 from vm import accel, packages
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -301,7 +302,7 @@ def test_clean_cache_knows_everything_that_is_kept_there() -> None:
     )
     kept = re.findall(r'\bcache(?:_dir\(\)\))? / "(\w+)"', code)
     assert len(set(kept)) > 4
-    assert {*kept, accel.CACHE_NAME} == set(line.split())
+    assert {*kept, accel.CACHE_NAME, mutants.PLACE} == set(line.split())
 
 
 def test_ci_runs_make_test_and_passes_its_code_on(tmp_path: Path) -> None:
