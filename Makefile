@@ -208,7 +208,8 @@ doctor: ## what this machine can do, and how to mend what is missing
 .PHONY: bench
 bench: job-kernel = # none: the matrix is about every one
 bench: ## how long building, booting, a call, a sweep and the matrix take, beside alternatives
-	$(call job,bench,$(guest-options) $(if $(strip $(COLD)),--cold))
+	$(call job,bench,$(guest-options) $(call option,--battery,$(call given,BATTERY)) \
+		$(if $(strip $(COLD)),--cold))
 
 .PHONY: clean
 clean: ## remove what was built and reported here; build/venv and the cache stay

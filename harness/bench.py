@@ -5,7 +5,8 @@
                 kernel with a one-file initramfs that answers on the same port
     round trip  one call, asked for and answered, from the host
     sweep       calls made by a sweep, against a bare C loop of the same calls
-    battery     the quick battery in every ABI, on a warm guest
+    battery     the quick battery in every ABI, on a guest that has just booted; the full
+                one with BATTERY=full
     cost        a sweep's time over its number of calls, as a plot
     build       the kernel's CPU time, as recorded when it was built
     ages        a further variant, and the matrix of old and new: harness/skew/bench.py
@@ -42,6 +43,7 @@ from harness.interface import Interface
 from harness.interfaces.xyzzy import CONTRACT
 from harness.lab import BOOT_SECONDS, PORT, Lab
 from harness.program import ARENA, Program, at
+from harness.report import plot
 from harness.sweep import Dim, Kind, Sweep
 from vm import proc
 from vm.deadline import Deadline
@@ -232,18 +234,28 @@ def _tails(interface: Interface) -> Figure:
     return _rates(f"sweep, trailing bits, {interface.abi.name}", sweep, loop)
 
 
-def _battery(lab: Lab) -> Figure:
-    """The quick battery in every ABI, on a warm guest."""
+def _battery(lab: Lab, level: Level) -> list[Figure]:
+    """The battery in every ABI, as pytest runs it, on a guest that has just booted.
+
+    What is compiled for it is a part of it; of the host's own CPU time there is a row.
+    """
+    lab.restart()
     interfaces = _interfaces(lab)
-    start = time.monotonic()
-    for interface in interfaces:
-        for item in BATTERY:
+    target = lab.target()
+    start, cpu, calls = time.monotonic(), time.process_time(), target.calls
+    for item in BATTERY:
+        for interface in interfaces:
             if item.unless(CONTRACT, interface.abi) is None:
                 with contextlib.suppress(pytest.skip.Exception):
-                    item.run(interface, Level())
-    seconds = time.monotonic() - start
-    names = ", ".join(interface.abi.name for interface in interfaces)
-    return Figure(name=f"quick battery, {names}", unit="s", ours=(seconds,))
+                    item.run(interface, level)
+    seconds, cpu = time.monotonic() - start, time.process_time() - cpu
+    abis = ", ".join(interface.abi.name for interface in interfaces)
+    name = f"{'full' if level.full else 'quick'} battery, {abis}"
+    made = f"{target.calls - calls:,} calls"
+    return [
+        Figure(name=name, unit="s", ours=(seconds,), other_is=made),
+        Figure(name=f"{name}: the host's CPU", unit="s", ours=(cpu,)),
+    ]
 
 
 def _cost(interface: Interface) -> list[tuple[int, float]]:
@@ -258,37 +270,6 @@ def _cost(interface: Interface) -> list[tuple[int, float]]:
         result = interface.sweep(rule)
         found.append((result.calls, result.nanoseconds / 1e9))
     return found
-
-
-def _plot(points: Sequence[tuple[int, float]], title: str) -> str:
-    """Seconds over calls as an SVG, with the straight line through the last point."""
-    width, height, margin = 640, 400, 60
-    most_calls, most_seconds = points[-1]
-
-    def at(calls: float, seconds: float) -> str:
-        x = margin + calls / most_calls * (width - 2 * margin)
-        y = height - margin - seconds / most_seconds * (height - 2 * margin)
-        return f"{x:.1f},{y:.1f}"
-
-    dots = []
-    for calls, seconds in points:
-        x, _, y = at(calls, seconds).partition(",")
-        dots.append(f'<circle cx="{x}" cy="{y}" r="4" fill="#1f6feb"/>')
-    line = " ".join((at(0, 0), at(most_calls, most_seconds)))
-    text = 'font-family="sans-serif" font-size="13"'
-    return "\n".join(
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">',
-            '<rect width="100%" height="100%" fill="white"/>',
-            f'<polyline points="{line}" stroke="#999" fill="none"/>',
-            *dots,
-            f'<text x="{margin}" y="30" {text}>{title}</text>',
-            f'<text x="{width - margin}" y="{height - 20}" text-anchor="end" {text}>'
-            f"{most_calls:,} calls</text>",
-            f'<text x="10" y="{margin - 10}" {text}>{most_seconds:.2f} s</text>',
-            "</svg>",
-        )
-    )
 
 
 def _per_abi(interface: Interface) -> Iterator[Figure]:
@@ -318,16 +299,22 @@ def machine() -> str:
     return f"{cores} cores of {cpu}"
 
 
-def run(lab: Lab, more: Callable[[Lab], Sequence[Figure]] = lambda _: ()) -> None:
+def run(
+    lab: Lab, more: Callable[[Lab], Sequence[Figure]] = lambda _: (), *, full: Lab | None = None
+) -> None:
     """Measure everything and print it; the samples go to bench.json.
 
+    ``full`` is for the full battery, where it is asked for: its guest has more CPUs.
     ``more`` measures what is not about one guest, at the end.
     """
-    figures = [_boots(lab)]
+    figures = [_boots(lab), *_battery(lab, Level())]
     for interface in _interfaces(lab):
         figures += _per_abi(interface)
-    figures.append(_battery(lab))
     cost = _cost(_interfaces(lab)[0])
+    if full is not None:
+        lab.restart()
+        with contextlib.closing(full):
+            figures += _battery(full, Level(full=True))
     figures += more(lab)
     grid = Table(title=f"{machine()}; {lab.accel.kind}", title_justify="left")
     for column in ("figure", "unit", "ours: median (min … max)", "alternative", "ratio"):
@@ -351,7 +338,7 @@ def run(lab: Lab, more: Callable[[Lab], Sequence[Figure]] = lambda _: ()) -> Non
         print(f"{calls:>10,} calls  {seconds:7.3f} s  {seconds / calls * 1e9:7.0f} ns a call")
     lab.setup.report.mkdir(parents=True, exist_ok=True)
     title = f"A sweep's time over its calls; {machine()}; {lab.accel.kind}"
-    (lab.setup.report / "cost.svg").write_text(_plot(cost, title) + "\n")
+    (lab.setup.report / "cost.svg").write_text(plot.svg(cost, title))
     data = {
         "machine": machine(),
         "accelerator": str(lab.accel),

@@ -23,7 +23,7 @@ from harness import conformance, interfaces, local, record
 from harness.abi import ABIS
 from harness.contract import Contract
 from harness.lab import Lab, Setup
-from harness.plugin import REPORT_DIR, chosen_abis
+from harness.plugin import REPORT_DIR, chosen_abis, full_battery_cpus
 from harness.report import results as records
 from harness.skew import finish as skew_finish
 from harness.skew import labs as skew_labs
@@ -569,13 +569,13 @@ def _kvm_prover(cache: Path) -> Callable[[], tuple[bool, str]] | None:
 
 
 @cli.command()
-@_options("kernel", "variant", "kernel_tree", "accel", "jobs", "mirror")
+@_options("kernel", "variant", "kernel_tree", "accel", "battery", "jobs", "mirror")
 @click.option(
     "--cold",
     is_flag=True,
     help="Only this: every kernel of every series, built into an empty cache.",
 )
-def bench(cold: bool, **asked: Any) -> None:
+def bench(cold: bool, battery: str, **asked: Any) -> None:
     """Measure boot, round trip, sweep and builds, each beside its alternative in one run."""
     from harness import bench as benches  # noqa: PLC0415 - nothing else needs it
     from harness.kselftests import bench as of_linux  # noqa: PLC0415 - nor this
@@ -587,6 +587,8 @@ def bench(cold: bool, **asked: Any) -> None:
         of_every_age.run_cold(lab.setup)
         return
     _prepare(lab)
+    cpus = full_battery_cpus()
+    full = Lab(dataclasses.replace(lab.setup, cpus=cpus)) if battery == "full" else None
     try:
         benches.run(
             lab,
@@ -595,6 +597,7 @@ def bench(cold: bool, **asked: Any) -> None:
                 *of_mutants.figures(one),
                 *of_linux.figures(one),
             ],
+            full=full,
         )
     finally:
         lab.close()
