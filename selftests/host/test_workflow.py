@@ -77,7 +77,7 @@ def test_actions_are_pinned_and_jobs_end(name: str) -> None:
     text = TEXTS[name]
     uses = re.findall(r"uses: (\S+)", text)
     assert all(re.fullmatch(r"actions/[\w/-]+@v\d+", action) for action in uses)
-    jobs = len(re.findall(r"^  \w+:$", text.partition("\njobs:\n")[2], re.MULTILINE))
+    jobs = len(re.findall(r"^  [\w-]+:", text.partition("\njobs:\n")[2], re.MULTILINE))
     assert text.count("runs-on: ubuntu-24.04") == text.count("timeout-minutes:") == jobs >= 2
     assert "\npermissions:\n  contents: read\n" in text
 
