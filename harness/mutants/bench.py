@@ -14,6 +14,7 @@ from harness.mutants.run import Task
 from harness.mutants.suites import base_of, suite_of
 from harness.mutants.trailers import BASE, Mutant
 from harness.skew.bench import from_nothing
+from vm import kernels
 from vm.errors import InfraError
 
 #: How many mutants are measured, of those on the default base.
@@ -43,7 +44,8 @@ def figures(lab: Lab) -> list[Figure]:
             raise InfraError(f"{mutant.name}: {judged.state.value}: its time says nothing")
         builds.append(built - start)
         tests.append(time.monotonic() - built)
-    nothing = from_nothing(setup.cache, setup.kernel)
+    fragments = kernels.variant(setup.variant).fragments
+    nothing = from_nothing(setup.cache, setup.kernel, fragments)
     return [
         Figure(
             name="a mutant, from patch to verdict",

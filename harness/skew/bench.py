@@ -70,15 +70,16 @@ def further_variant(setup: Setup) -> Figure:
     """Build one variant on the objects of another, again and again."""
     with _trial_orders(setup) as (first, second):
         first.fill()  # now the object tree is this one's, whatever it was before
-        samples = []
+        samples, cpu = [], []
         for order in (second, first, second)[:STEPS]:
             build.forget(order)
             start = time.monotonic()
-            order.fill()
+            cpu.append(order.fill().seconds_cpu)
             samples.append(time.monotonic() - start)
-    nothing = from_nothing(setup.cache, setup.kernel)
+        fragments = [one.name for one in first.fragments]
+    nothing = from_nothing(setup.cache, setup.kernel, fragments)
     return Figure(
-        name="a further variant of a built kernel",
+        name=f"a further variant of a built kernel, {statistics.median(cpu):.0f} s of CPU",
         unit="s",
         ours=tuple(samples),
         other=(nothing["seconds_wall"],) if nothing else (),
@@ -113,12 +114,17 @@ def _trial_orders(setup: Setup) -> Iterator[tuple[Order, Order]]:
                 build.forget(order)
 
 
-def from_nothing(cache: Path, kernel: str) -> dict[str, Any] | None:
-    """The record of the newest build of a kernel that found no objects, if the cache has one."""
+def from_nothing(cache: Path, kernel: str, fragments: Sequence[str]) -> dict[str, Any] | None:
+    """The record of the newest build of a kernel that found no objects, if the cache has one.
+
+    ``fragments`` are the names of its configuration: another is another kernel.
+    """
     found = [
         record
         for path in (cache / "kernels").glob(f"{kernels.kernel(kernel).series}-*/build.json")
-        if (record := store.read_json(path)) and not record["incremental"]
+        if (record := store.read_json(path))
+        and not record["incremental"]
+        and record["fragments"] == list(fragments)
     ]
     return max(found, key=lambda record: str(record["made"]), default=None)
 

@@ -30,6 +30,7 @@ def record(source: str, wall: float, *, incremental: bool, made: str = "") -> di
         "seconds_wall": wall,
         "seconds_cpu": wall * 2,
         "made": made,
+        "fragments": ["base"],
     }
 
 
@@ -85,19 +86,21 @@ def test_it_is_measured_in_a_cache_of_its_own_that_goes_again(
 
 
 def test_a_build_from_nothing_is_found_in_the_cache(tmp_path: Path) -> None:
-    """The newest of that series, and none that found objects."""
+    """The newest of that series and configuration, and none that found objects."""
     for name, one in {
         "linux-6.12-a": record("a", 400.0, incremental=False, made="2025-01-01"),
         "linux-6.12-b": record("b", 300.0, incremental=False, made="2025-02-01"),
         "linux-6.12-c": record("c", 10.0, incremental=True, made="2025-03-01"),
+        "linux-6.12-all": record("all", 900.0, incremental=False, made="2025-03-02")
+        | {"fragments": ["base", "all"]},
         "linux-6.1-d": record("d", 500.0, incremental=False, made="2025-04-01"),
         "tree-0-e": record("e", 600.0, incremental=False, made="2025-05-01"),
     }.items():
         (tmp_path / "kernels" / name).mkdir(parents=True)
         (tmp_path / "kernels" / name / "build.json").write_text(json.dumps(one))
-    found = [bench.from_nothing(tmp_path, name) for name in ("6.12", "6.1")]
+    found = [bench.from_nothing(tmp_path, name, ["base"]) for name in ("6.12", "6.1")]
     assert [one and one["source"] for one in found] == ["b", "d"]
-    assert bench.from_nothing(tmp_path / "empty", "6.12") is None
+    assert bench.from_nothing(tmp_path / "empty", "6.12", ["base"]) is None
 
 
 def test_the_trial_is_a_patch_that_brings_nothing(tmp_path: Path) -> None:
