@@ -65,9 +65,12 @@ static void run(unsigned int n)
 
 static void setup(void)
 {
+	int fd;
+
 	xyzzyat_supported_by_kernel();
 
-	SAFE_TOUCH(FILENAME, 0600, NULL);
+	fd = SAFE_CREAT(FILENAME, 0600);
+	SAFE_CLOSE(fd);
 	bad_args = tst_get_bad_addr(NULL);
 	bad_label = tst_get_bad_addr(NULL);
 	bad_path = tst_get_bad_addr(NULL);
