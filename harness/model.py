@@ -132,8 +132,24 @@ def held(contract: Contract, layout: Layout, call: Call, *, size: int) -> bytes:
     return bytes(data)
 
 
+class _Kept:
+    """The kernel's own copy of one call, made when the first check looks at it and then kept."""
+
+    def __init__(self, contract: Contract, layout: Layout, call: Call, size: int) -> None:
+        self._of = contract, layout, call, size
+        self._data: bytes | None = None
+
+    @property
+    def data(self) -> bytes:
+        """What held() says."""
+        if self._data is None:
+            contract, layout, call, size = self._of
+            self._data = held(contract, layout, call, size=size)
+        return self._data
+
+
 def _refusal(
-    check: Check, contract: Contract, layout: Layout, call: Call, size: int
+    check: Check, contract: Contract, layout: Layout, call: Call, size: int, kept: _Kept
 ) -> tuple[int, bool]:
     """The errno with which ``check`` refuses (0: it does not), and whether it writes the size."""
     match check:
@@ -165,22 +181,27 @@ def _refusal(
             length = layout.size if whole else min(size, layout.size)
             return (0 if _readable(call, 0, length) else number), False
         case _:
-            return _judged(check, contract, layout, call, size), False
+            return _judged(check, contract, layout, call, size, kept), False
 
 
 def _judged(
-    check: FieldCheck | Privileged, contract: Contract, layout: Layout, call: Call, size: int
+    check: FieldCheck | Privileged,
+    contract: Contract,
+    layout: Layout,
+    call: Call,
+    size: int,
+    kept: _Kept,
 ) -> int:
     """The errno with which a check of what the call asks for refuses, or 0."""
     match check:
         case Process():
-            return _process(check, contract, layout, call, size)
+            return _process(check, layout, call, size, kept)
         case Points():
-            return _points(check, layout, held(contract, layout, call, size=size))
+            return _points(check, layout, kept.data)
         case Privileged():
-            refused = _asked(check, contract, layout, call, size) and not _holds(check, call.who)
+            refused = _asked(check, contract, layout, call, kept) and not _holds(check, call.who)
         case _:
-            refused = wrong(check, layout, held(contract, layout, call, size=size))
+            refused = wrong(check, layout, kept.data)
     return check.errno if refused else 0
 
 
@@ -192,10 +213,10 @@ def _holds(check: Privileged, who: Identity | None) -> bool:
     return has and who.holds(check.capability, namespaced=check.namespaced)
 
 
-def _asked(check: Privileged, contract: Contract, layout: Layout, call: Call, size: int) -> bool:
+def _asked(check: Privileged, contract: Contract, layout: Layout, call: Call, kept: _Kept) -> bool:
     """Whether the call is for what takes the capability."""
     if check.field is not None:
-        value = layout.get(held(contract, layout, call, size=size), check.field)
+        value = layout.get(kept.data, check.field)
     elif check.arg is not None:
         value = call.args.get(check.arg, 0) & ((1 << contract.flags(check.arg).width) - 1)
     else:
@@ -203,7 +224,7 @@ def _asked(check: Privileged, contract: Contract, layout: Layout, call: Call, si
     return value > check.above if check.above is not None else bool(value & check.bits)
 
 
-def _process(check: Process, contract: Contract, layout: Layout, call: Call, size: int) -> int:
+def _process(check: Process, layout: Layout, call: Call, size: int, kept: _Kept) -> int:
     """The errno for whom the field names, or 0."""
     field = layout.field(check.field)
     if call.peer is not None and call.peer[0] == check.field and field.offset < size:
@@ -213,7 +234,7 @@ def _process(check: Process, contract: Contract, layout: Layout, call: Call, siz
         if not peer.exists:
             return check.none
         return 0 if may_look(call.who or CALLER, peer, real=check.real) else check.denied
-    value = layout.get(held(contract, layout, call, size=size), check.field)
+    value = layout.get(kept.data, check.field)
     if 0 < value <= MOST_PID:
         raise InfraError(f"{check.field} = {value}: whose pid that is, the model does not know")
     return check.none if value else 0
@@ -273,8 +294,9 @@ def outcome(contract: Contract, layout: Layout, call: Call) -> Outcome:
     size = call.usize
     if size == 0 and contract.zero_means is not None:
         size = contract.zero_means
+    kept = _Kept(contract, layout, call, size)
     for check in contract.checks:
-        number, writes = _refusal(check, contract, layout, call, size)
+        number, writes = _refusal(check, contract, layout, call, size, kept)
         if number:
             return Outcome(
                 errno=number,
@@ -283,10 +305,9 @@ def outcome(contract: Contract, layout: Layout, call: Call) -> Outcome:
             )
     if isinstance(contract.effect, Fails):
         return Outcome(errno=contract.effect.errno)
-    kept = held(contract, layout, call, size=size)
     if isinstance(contract.effect, Fills):
-        return _filled(contract.effect, contract, layout, size=size, kept=kept)
-    return Outcome(errno=0, held=kept)
+        return _filled(contract.effect, contract, layout, size=size, kept=kept.data)
+    return Outcome(errno=0, held=kept.data)
 
 
 def _filled(
