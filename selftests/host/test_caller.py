@@ -855,10 +855,11 @@ print(os.getpid() == os.getsid(0))
     done = local.execute(["/bin/grep", "SigIgn", "/proc/self/status"], seconds=5)
     name, mask = done.output.split()
     # Signals 32 and 33 are libc's own: nobody can set them, and what this process
-    # was started with stays; so does SIGHUP, which nohup(1) ignores.
+    # was started with stays: nohup(1) ignores SIGHUP, a shell's `&` the other two.
     kept = 0b11 << 31
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        kept |= 1 << signal.SIGHUP - 1
+    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(one) is signal.SIG_IGN:
+            kept |= 1 << one - 1
     assert (name, int(mask, 16) & ~kept) == ("SigIgn:", 0)
 
 

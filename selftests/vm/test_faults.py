@@ -33,10 +33,6 @@ class Fault:
 
 FAULTS = {
     "09-tail-unchecked": Fault("P3"),
-    "22-size-fetched-twice": Fault("P16"),
-    # A field of the struct moves, in its header, as i386 alone lays it out.
-    "30-plain-u64": Fault("P14", abis=("m32",)),
-    "82-no-tracepoint": Fault("P22"),
 }
 
 
