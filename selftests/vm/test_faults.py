@@ -33,6 +33,8 @@ class Fault:
 
 FAULTS = {
     "09-tail-unchecked": Fault("P3"),
+    "22-size-fetched-twice": Fault("P16"),
+    "82-no-tracepoint": Fault("P22"),
 }
 
 
