@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vm.errors import InfraError
+from vm.errors import InfraError, LateError
 
 #: How long a process group gets between SIGTERM and SIGKILL, in seconds.
 GRACE = 5.0
@@ -73,8 +73,8 @@ def run(
     otherwise it is captured.  ``quiet`` leaves out the echo of the command,
     for probes that would only be noise.
 
-    Raises InfraError when the program is missing, when it does not end in
-    time, and, with ``check``, when its exit code is not 0.
+    Raises InfraError when the program is missing, and, with ``check``, when
+    its exit code is not 0; LateError, which is one, when it does not end in time.
     """
     args = [str(a) for a in argv]
     if not quiet:
@@ -103,10 +103,13 @@ def run(
             )
         except subprocess.TimeoutExpired as exc:
             end_group(proc)
-            raise InfraError(f"{args[0]}: no end within {timeout:g} s; it was ended") from exc
+            raise LateError(f"{args[0]}: no end within {timeout:g} s; it was ended") from exc
         except BaseException:
             end_group(proc)
             raise
+        finally:
+            if proc.stdout is not None:
+                proc.stdout.close()
         after = os.times()
     out = log.read_text(errors="replace") if log else (data or b"").decode(errors="replace")
     done = Finished(
