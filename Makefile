@@ -115,7 +115,7 @@ vm-test: ## the main job: build the kernel, boot it, test m64, m32 and mx32 call
 
 .PHONY: test
 test: one-kernel = $(KERNEL)
-test: host-test guest-test at-test $(if $(KERNEL_TREE)$(BZIMAGE),,uml-test skew) vm-test ## everything; skew with one kernel
+test: host-test guest-test at-test $(if $(KERNEL_TREE)$(BZIMAGE),,uml-test skew mutants-sample) vm-test ## everything; skew with one kernel, and two mutants
 
 .PHONY: host-test
 host-test: ## the tests that need no guest, lint and types included

@@ -50,6 +50,8 @@ int64_t raw_int80(uint64_t nr, const uint64_t arg[6]);
 /* Reading the clock costs as much as a call; some calls take milliseconds. */
 #define CALLS_BETWEEN_CLOCKS 256
 #define NSEC 1000000000ull
+/* What the deadline of a program's operations does not fall below by halving. */
+#define LEAST_DEADLINE_MS 50
 
 _Static_assert(sizeof(struct wire_header) == 16, "wire_header");
 _Static_assert(sizeof(struct wire_op) == 96, "wire_op");
@@ -939,6 +941,7 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 	struct wire_program program;
 	struct run run = { .ops = ops, .results = results, .reply = &reply };
 	uint32_t become_op = UINT32_MAX;
+	uint32_t deadline;
 	size_t head;
 	uint32_t i;
 	int error;
@@ -994,6 +997,7 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 
 	reply.start = 0;
 	reply.end = 0;
+	deadline = program.deadline_ms;
 	for (i = 0; i < program.ops; i++) {
 		int before = alarms;
 
@@ -1006,17 +1010,21 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 				return;
 			continue;
 		}
-		if (program.deadline_ms)
-			arm(program.deadline_ms);
+		if (deadline)
+			arm(deadline);
 		error = run_op_stalled(&run, i, stalls);
-		if (program.deadline_ms)
+		if (deadline)
 			arm(0);
 		if (error) {
 			refuse(re, WIRE_E_SYSTEM, error);
 			return;
 		}
-		if (alarms != before)
+		if (alarms != before) {
 			results[i].flags |= WIRE_R_DEADLINE;
+			/* Many that block take together no longer than the host waits. */
+			if (deadline >= 2 * LEAST_DEADLINE_MS)
+				deadline /= 2;
+		}
 		if (reply.end > WIRE_MAX_PAYLOAD - sizeof(results)) {
 			refuse(re, WIRE_E_LENGTH, i);
 			return;

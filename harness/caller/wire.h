@@ -165,7 +165,7 @@ struct wire_op {
 struct wire_program {
 	uint32_t ops;
 	uint32_t data_length;	/* of the data area behind the ops, bytes */
-	uint32_t deadline_ms;	/* for each op; 0: none */
+	uint32_t deadline_ms;	/* for each op, and halved by each that meets it; 0: none */
 	uint32_t reserved;
 };
 
