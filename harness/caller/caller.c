@@ -52,6 +52,8 @@ int64_t raw_int80(uint64_t nr, const uint64_t arg[6]);
 #define NSEC 1000000000ull
 /* What the deadline of a program's operations does not fall below by halving. */
 #define LEAST_DEADLINE_MS 50
+/* Calls of a race that the deadline ends, or what is done behind them, before it is given up. */
+#define MOST_LATE 4
 
 _Static_assert(sizeof(struct wire_header) == 16, "wire_header");
 _Static_assert(sizeof(struct wire_op) == 96, "wire_op");
@@ -1925,6 +1927,7 @@ static void race(const struct wire_race *r, const struct wire_op *ops, struct wi
 	static struct wire_result results[WIRE_MAX_AFTER + 1];
 	static struct stream data;
 	struct run run = { .data = (const unsigned char *)ops, .results = results, .reply = &data };
+	unsigned int late = 0;
 	uint64_t args[6];
 	uint64_t call, i;
 
@@ -1951,18 +1954,20 @@ static void race(const struct wire_race *r, const struct wire_op *ops, struct wi
 			row.flags |= WIRE_ROW_EFFECT;
 			row.effect = effect(&run, ops, r->after);
 		}
+		late += alarms != before;
+		if (late == MOST_LATE)
+			row.flags |= WIRE_ROW_DEADLINE;
 		done->calls++;
 		for (i = 0; i < done->rows; i++)
 			if (rows[i].ret == row.ret && rows[i].flags == row.flags &&
 			    rows[i].effect == row.effect)
 				break;
-		if (i < done->rows) {
+		if (i < done->rows)
 			rows[i].count++;
-			continue;
-		}
+		else
+			rows[done->rows++] = row;
 		/* Outcomes beyond the table: as many rows of one call, and no more calls. */
-		rows[done->rows++] = row;
-		if (done->rows == WIRE_MAX_OUTCOMES)
+		if (done->rows == WIRE_MAX_OUTCOMES || late == MOST_LATE)
 			return;
 	}
 }

@@ -284,6 +284,7 @@ def test_tests_and_their_mutants(tmp_path: Path) -> None:
     [
         ("a.py::test_contract[P3-bits-m64]", "a.py::test_contract[P3-bits]"),
         ("a.py::test_poll[mx32]", "a.py::test_poll"),
+        ("a.py::test_errnos[m32-xyzzyat]", "a.py::test_errnos[xyzzyat]"),
         ("a.py::test_m64", "a.py::test_m64"),
     ],
 )
