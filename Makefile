@@ -88,7 +88,7 @@ command -v $(call quote,$(PYTHON)) >/dev/null || { \
 	if [ "$$(id -u)" = 0 ]; then root=; else root='sudo -n'; fi; \
 	if [ $(call quote,$(PYTHON)) = python3 ] && $$root true 2>/dev/null; then \
 		echo 'python3 is missing; running: apt-get update; $(install-python)' >&2; \
-		{ $$root apt-get update && $$root $(install-python); } >/dev/null; \
+		{ $$root apt-get update && $$root env DEBIAN_FRONTEND=noninteractive $(install-python); } >/dev/null; \
 	else \
 		echo $(call quote,$(PYTHON) is missing: sudo apt-get update && sudo $(install-python)) >&2; \
 		exit 2; \
