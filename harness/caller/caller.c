@@ -50,10 +50,6 @@ int64_t raw_int80(uint64_t nr, const uint64_t arg[6]);
 /* Reading the clock costs as much as a call; some calls take milliseconds. */
 #define CALLS_BETWEEN_CLOCKS 256
 #define NSEC 1000000000ull
-/* What the deadline of a program's operations does not fall below by halving. */
-#define LEAST_DEADLINE_MS 50
-/* Calls of a race that the deadline ends, or what is done behind them, before it is given up. */
-#define MOST_LATE 4
 
 _Static_assert(sizeof(struct wire_header) == 16, "wire_header");
 _Static_assert(sizeof(struct wire_op) == 96, "wire_op");
@@ -138,6 +134,41 @@ static uint64_t now(void)
 	return ts.tv_sec * NSEC + ts.tv_nsec;
 }
 
+/*
+ * Sixteen-byte steps, in place of libc's routines: those choose AVX where the
+ * processor claims it, which an emulated one does many times slower.
+ */
+typedef uint64_t vec __attribute__((vector_size(16), aligned(1), may_alias));
+
+static void vec_set(unsigned char *to, unsigned char byte, size_t length)
+{
+	const uint64_t eight = byte * 0x0101010101010101ull;
+
+	for (; length >= sizeof(vec); to += sizeof(vec), length -= sizeof(vec))
+		*(vec *)to = (vec){ eight, eight };
+	while (length--)
+		*to++ = byte;
+}
+
+static void vec_copy(unsigned char *to, const unsigned char *from, size_t length)
+{
+	for (; length >= sizeof(vec); to += sizeof(vec), from += sizeof(vec), length -= sizeof(vec))
+		*(vec *)to = *(const vec *)from;
+	while (length--)
+		*to++ = *from++;
+}
+
+static bool vec_differs(const unsigned char *a, const unsigned char *b, size_t length)
+{
+	vec differ = { 0, 0 };
+
+	for (; length >= sizeof(vec); a += sizeof(vec), b += sizeof(vec), length -= sizeof(vec))
+		differ |= *(const vec *)a ^ *(const vec *)b;
+	while (length--)
+		differ[0] |= *a++ ^ *b++;
+	return differ[0] | differ[1];
+}
+
 /* An area between two inaccessible pages, at the place that the host knows. */
 static unsigned char *map_area(uintptr_t at)
 {
@@ -167,6 +198,88 @@ static void reset_area(unsigned char *area)
 	    mmap(area, WIRE_ARENA, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 		_exit(121);
+}
+
+/*
+ * The areas between one reset of a program's and the next.  To map them anew
+ * costs two calls for each, and a fault for each page that is used then: that is
+ * most of what a refused call takes with all around it.  So the first reset of a
+ * program does it, and those behind it clear the pages that may have been written
+ * to, as long as they are still mapped as they were.
+ */
+static struct {
+	bool fresh;			/* mapped by this program, and nothing has changed that */
+	uint32_t used[2];		/* a bit for each page: arena, scratch */
+} areas;
+
+_Static_assert(WIRE_ARENA / PAGE <= 32, "a bit for each page");
+
+/* Something is, or may be, written from there on: the page behind counts as well. */
+static void use(unsigned int area, uint64_t offset, uint64_t length)
+{
+	uint64_t page = offset / PAGE;
+
+	if (offset >= WIRE_ARENA)
+		return;
+	for (; page < WIRE_ARENA / PAGE && page <= (offset + length) / PAGE + 1; page++)
+		areas.used[area] |= 1u << page;
+}
+
+/* The same by an address, which may be anywhere. */
+static void use_address(uint64_t address)
+{
+	use(0, address - (uintptr_t)arena, 0);
+	use(1, address - (uintptr_t)scratch, 0);
+}
+
+/* Whether a call may change how memory is mapped. */
+static bool changes_mappings(uint64_t nr)
+{
+	switch (nr) {
+	case SYS_mmap:
+#ifdef SYS_mmap2
+	case SYS_mmap2:
+#endif
+	case SYS_munmap:
+	case SYS_mremap:
+	case SYS_mprotect:
+	case SYS_pkey_mprotect:
+	case SYS_madvise:
+	case SYS_remap_file_pages:
+#ifdef SYS_shmat
+	case SYS_shmat:
+#endif
+		return true;
+	}
+	return false;
+}
+
+static void clear_used(unsigned char *area, uint32_t pages)
+{
+	for (; pages; pages &= pages - 1)
+		vec_set(area + (size_t)__builtin_ctz(pages) * PAGE, 0, PAGE);
+}
+
+/* Zero pages for both areas, whatever was there. */
+static void reset_areas(void)
+{
+	sigjmp_buf *volatile outer = fault_target;
+	sigjmp_buf here;
+
+	/* What cannot be written to any more is mapped anew. */
+	if (sigsetjmp(here, 0))
+		areas.fresh = false;
+	fault_target = &here;
+	if (areas.fresh) {
+		clear_used(arena, areas.used[0]);
+		clear_used(scratch, areas.used[1]);
+	} else {
+		reset_area(arena);
+		reset_area(scratch);
+	}
+	fault_target = outer;
+	areas.fresh = true;
+	memset(areas.used, 0, sizeof(areas.used));
 }
 
 static bool is_error(int64_t ret)
@@ -324,6 +437,12 @@ static unsigned char *address(uint32_t kind, uint64_t value)
 {
 	return (void *)((uintptr_t)(kind == WIRE_A_SCRATCH ? scratch : arena) +
 			(uintptr_t)value);
+}
+
+/* A memory op writes there. */
+static void use_op(const struct wire_op *op, uint64_t length)
+{
+	use(op->arg_kind[0] == WIRE_A_SCRATCH, op->arg[0], length);
 }
 
 /* Memory ops name their area by arg_kind[0] and must stay inside it. */
@@ -693,7 +812,7 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 	sigjmp_buf *volatile outer = fault_target;
 	sigjmp_buf here;
 	uint64_t args[6];
-	int caught;
+	int caught, i;
 
 	memset(result, 0, sizeof(*result));
 	caught = sigsetjmp(here, 0);
@@ -710,6 +829,10 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 			result->flags = WIRE_R_SKIPPED;
 			break;
 		}
+		for (i = 0; i < 6; i++)
+			use_address(args[i]);
+		if (changes_mappings(op->nr))
+			areas.fresh = false;
 		fault_signal = 0;
 		result->ret = enter(op, args);
 		if (fault_signal) {
@@ -718,6 +841,7 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 		}
 		break;
 	case WIRE_OP_WRITE:
+		use_op(op, op->data_length);
 		memcpy(address(op->arg_kind[0], op->arg[0]), run->data + op->data_offset,
 		       op->data_length);
 		break;
@@ -726,11 +850,11 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 		result->data_length = op->arg[1];
 		break;
 	case WIRE_OP_FILL:
+		use_op(op, op->arg[1]);
 		memset(address(op->arg_kind[0], op->arg[0]), op->arg[2], op->arg[1]);
 		break;
 	case WIRE_OP_RESET:
-		reset_area(arena);
-		reset_area(scratch);
+		reset_areas();
 		break;
 	case WIRE_OP_STORE:
 		if (!resolve(op, run->results, args)) {
@@ -738,6 +862,7 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 			break;
 		}
 		args[1] += op->arg[3];
+		use_op(op, op->arg[2]);
 		memcpy((void *)(uintptr_t)args[0], &args[1], op->arg[2]);
 		break;
 	case WIRE_OP_PEER:
@@ -881,7 +1006,9 @@ static int hold_page(const struct wire_stall *s, const unsigned char *data)
 	held.change = arena + s->change;
 	held.bytes = data + s->change_offset;
 	held.length = s->change_length;
-	memset(held.content, 0, PAGE);
+	use(0, s->page, PAGE);
+	use(0, s->change, s->change_length);
+	vec_set(held.content, 0, PAGE);
 	memcpy(held.content + s->page_start, data + s->page_offset, s->page_length);
 	__atomic_store_n(&held.stalled, false, __ATOMIC_SEQ_CST);
 	if (madvise(held.page, PAGE, MADV_DONTNEED) || ioctl(held.fd, UFFDIO_REGISTER, &set))
@@ -943,7 +1070,6 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 	struct wire_program program;
 	struct run run = { .ops = ops, .results = results, .reply = &reply };
 	uint32_t become_op = UINT32_MAX;
-	uint32_t deadline;
 	size_t head;
 	uint32_t i;
 	int error;
@@ -997,9 +1123,9 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 		}
 	}
 
+	areas.fresh = false;	/* of what was before, nobody has kept account */
 	reply.start = 0;
 	reply.end = 0;
-	deadline = program.deadline_ms;
 	for (i = 0; i < program.ops; i++) {
 		int before = alarms;
 
@@ -1012,21 +1138,17 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 				return;
 			continue;
 		}
-		if (deadline)
-			arm(deadline);
+		if (program.deadline_ms)
+			arm(program.deadline_ms);
 		error = run_op_stalled(&run, i, stalls);
-		if (deadline)
+		if (program.deadline_ms)
 			arm(0);
 		if (error) {
 			refuse(re, WIRE_E_SYSTEM, error);
 			return;
 		}
-		if (alarms != before) {
+		if (alarms != before)
 			results[i].flags |= WIRE_R_DEADLINE;
-			/* Many that block take together no longer than the host waits. */
-			if (deadline >= 2 * LEAST_DEADLINE_MS)
-				deadline /= 2;
-		}
 		if (reply.end > WIRE_MAX_PAYLOAD - sizeof(results)) {
 			refuse(re, WIRE_E_LENGTH, i);
 			return;
@@ -1085,41 +1207,6 @@ static void do_stall(const struct wire_header *re, const unsigned char *payload)
 }
 
 /* Sweeps. */
-
-/*
- * Sixteen-byte steps, in place of libc's routines: those choose AVX where the
- * processor claims it, which an emulated one does many times slower.
- */
-typedef uint64_t vec __attribute__((vector_size(16), aligned(1), may_alias));
-
-static void vec_set(unsigned char *to, unsigned char byte, size_t length)
-{
-	const uint64_t eight = byte * 0x0101010101010101ull;
-
-	for (; length >= sizeof(vec); to += sizeof(vec), length -= sizeof(vec))
-		*(vec *)to = (vec){ eight, eight };
-	while (length--)
-		*to++ = byte;
-}
-
-static void vec_copy(unsigned char *to, const unsigned char *from, size_t length)
-{
-	for (; length >= sizeof(vec); to += sizeof(vec), from += sizeof(vec), length -= sizeof(vec))
-		*(vec *)to = *(const vec *)from;
-	while (length--)
-		*to++ = *from++;
-}
-
-static bool vec_differs(const unsigned char *a, const unsigned char *b, size_t length)
-{
-	vec differ = { 0, 0 };
-
-	for (; length >= sizeof(vec); a += sizeof(vec), b += sizeof(vec), length -= sizeof(vec))
-		differ |= *(const vec *)a ^ *(const vec *)b;
-	while (length--)
-		differ[0] |= *a++ ^ *b++;
-	return differ[0] | differ[1];
-}
 
 /*
  * What the last call returned, and the quick bytes before and behind it.  From
@@ -1927,7 +2014,6 @@ static void race(const struct wire_race *r, const struct wire_op *ops, struct wi
 	static struct wire_result results[WIRE_MAX_AFTER + 1];
 	static struct stream data;
 	struct run run = { .data = (const unsigned char *)ops, .results = results, .reply = &data };
-	unsigned int late = 0;
 	uint64_t args[6];
 	uint64_t call, i;
 
@@ -1954,20 +2040,18 @@ static void race(const struct wire_race *r, const struct wire_op *ops, struct wi
 			row.flags |= WIRE_ROW_EFFECT;
 			row.effect = effect(&run, ops, r->after);
 		}
-		late += alarms != before;
-		if (late == MOST_LATE)
-			row.flags |= WIRE_ROW_DEADLINE;
 		done->calls++;
 		for (i = 0; i < done->rows; i++)
 			if (rows[i].ret == row.ret && rows[i].flags == row.flags &&
 			    rows[i].effect == row.effect)
 				break;
-		if (i < done->rows)
+		if (i < done->rows) {
 			rows[i].count++;
-		else
-			rows[done->rows++] = row;
+			continue;
+		}
 		/* Outcomes beyond the table: as many rows of one call, and no more calls. */
-		if (done->rows == WIRE_MAX_OUTCOMES || late == MOST_LATE)
+		rows[done->rows++] = row;
+		if (done->rows == WIRE_MAX_OUTCOMES)
 			return;
 	}
 }
