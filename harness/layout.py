@@ -124,6 +124,7 @@ def field_names(declaration: str, struct: str) -> tuple[str, ...]:
     return tuple(one.name for one in declared(declaration, struct))
 
 
+@functools.lru_cache(maxsize=256)
 def declared(declaration: str, struct: str) -> tuple[Field, ...]:
     """The same, each where cffi would put it: as m64 does, if nothing is packed or aligned.
 

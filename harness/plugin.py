@@ -293,7 +293,7 @@ def interface(
         raise GuestError(refusal, verdict=Verdict.FAIL)
     if not lab.setup.local:  # this machine's log is not ours to write to
         lab.listen()
-        target.mark(f"begin {request.node.nodeid}")
+        target.begin(f"begin {request.node.nodeid}")
     before = target.calls
     made = Interface(contract, abi, compiler=lab.compiler, target=target, described=lab.described)
     if lab.setup.local and not older:
