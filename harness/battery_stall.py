@@ -87,8 +87,19 @@ def _usizes(interface: Interface) -> list[int]:
     return sorted({*found, ksize, min(ksize + 8, most), most})
 
 
+def _between(interface: Interface, usize: int) -> bool:
+    """Whether a size is that of a version which is neither the first nor the kernel's."""
+    sizes = [one.size for one in interface.contract.versions if one.size <= interface.ksize]
+    return usize in sizes[1:] and usize != interface.ksize
+
+
 def _boundaries(interface: Interface, usize: int, level: Level) -> list[int]:
-    """Where the second page begins: behind the size field, and before the struct's end."""
+    """Where the second page begins: behind the size field, and before the struct's end.
+
+    In a quick battery that is each field's start and middle, but for the versions in
+    between: how a field is fetched does not depend on which of the versions it is that
+    ends behind it, and the first and the last are tried at every field.
+    """
     ksize = interface.ksize
     first, last = max(1, interface.contract.field_end), usize - 1
     if level.full:
@@ -97,7 +108,7 @@ def _boundaries(interface: Interface, usize: int, level: Level) -> list[int]:
         found = {*near, *far, *range(last - 8, last + 1)}
     else:
         found = {first, ksize - 1, ksize, ksize + 1, last}
-        for field in interface.layout.fields:
+        for field in () if _between(interface, usize) else interface.layout.fields:
             found |= {field.offset, field.offset + field.size // 2}
     return sorted(at for at in found if first <= at <= last)
 

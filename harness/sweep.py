@@ -589,8 +589,10 @@ def predicted(
     """As predict(), which is asked once for ABIs and ways that differ in nothing it looks at."""
     register = sweep.way.register if sweep.way else register
     varied = sweep.args or any(dim.kind in (Kind.ARG, Kind.ARG_BIT) for dim in sweep.dims)
-    if not varied and not isinstance(contract.size, SizeArg):
-        register = 64  # no register but the pointer's has anything in it
+    largest = max([sweep.usize, *(dim.stop for dim in sweep.dims if dim.kind is Kind.USIZE)])
+    sized = isinstance(contract.size, SizeArg) and largest > 1 << 32
+    if not varied and not sized:
+        register = 64  # no register but the pointer's has anything in its upper half
     sweep = dataclasses.replace(sweep, way=None)
     for *key, known in _kept:
         if key == [sweep, register, contract, layout]:
