@@ -34,7 +34,6 @@ from harness.contract import (
     SizeArg,
     SizeField,
     SizeFixed,
-    Step,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.identity import Identity, Peer
@@ -483,8 +482,7 @@ class Interface:
         ``look`` bytes of the struct are read back afterwards.  Without
         ``effect`` what was accepted is undone, and not looked at: that may block.
         """
-        for step in self.contract.before:
-            program.syscall(self.number(step.call), *sweep.step_args(step))
+        self.place_before(program)
         call = self.enter(program, cases.registers(self.contract, case), way=case.way)
         got = shown = None
         if effect and isinstance(self.contract.effect, ReadBack):
@@ -492,17 +490,30 @@ class Interface:
             program.fill(SCRATCH, 0, length, sweep.BUFFER_FILL)
             got = program.syscall(self.number("read"), call, at(SCRATCH), length)
             shown = program.read(SCRATCH, 0, length)
-        if isinstance(self.contract.effect, Child):
-            wait = (sweep.P_PID, call, 0, sweep.WEXITED | sweep.WALL, 0)
-            program.syscall(self.number("waitid"), *wait)
-        for step in self.contract.after:
-            self._place_undo(program, step, call)
-        if isinstance(self.contract.effect, (ReadBack, Descriptor)):
-            program.syscall(self.number("close"), call)
+        self.place_undo(program, call)
         after = None
         if look and case.protection is not Protection.NONE:
             after = program.read(ARENA, case.offset, look)
         return _Placed(case=case, call=call, got=got, shown=shown, after=after)
+
+    def place_before(self, program: Program) -> None:
+        """Add the steps that each call needs before it."""
+        for step in self.contract.before:
+            program.syscall(self.number(step.call), *sweep.step_args(step))
+
+    def place_undo(self, program: Program, call: ResultOf) -> None:
+        """Add what undoes an accepted call: its child waited for, its steps, its descriptor closed.
+
+        Each is skipped when the call failed.
+        """
+        if isinstance(self.contract.effect, Child):
+            wait = (sweep.P_PID, call, 0, sweep.WEXITED | sweep.WALL, 0)
+            program.syscall(self.number("waitid"), *wait)
+        for step in self.contract.after:
+            args = sweep.step_args(step, call)
+            program.syscall(self.number(step.call), *args, only_after=call)
+        if isinstance(self.contract.effect, (ReadBack, Descriptor)):
+            program.syscall(self.number("close"), call)
 
     def enter(
         self, program: Program, registers: Sequence[Argument], *, way: Way | None = None
@@ -510,11 +521,6 @@ class Interface:
         """Add the interface's call with these arguments to a program, by this way."""
         number = self.number(self.contract.number, way)
         return program.syscall(number, *registers, entry=entry_of(way, queued=self.contract.queued))
-
-    def _place_undo(self, program: Program, step: Step, call: ResultOf) -> None:
-        """Add a step behind the call, which is skipped when the call failed."""
-        args = sweep.step_args(step, call)
-        program.syscall(self.number(step.call), *args, only_after=call)
 
     def _look(self, placed: _Placed, results: list[Result]) -> Observed:
         """What became of a placed case."""
