@@ -88,7 +88,7 @@ command -v $(call quote,$(PYTHON)) >/dev/null || { \
 	if [ "$$(id -u)" = 0 ]; then root=; else root='sudo -n'; fi; \
 	if [ $(call quote,$(PYTHON)) = python3 ] && $$root true 2>/dev/null; then \
 		echo 'python3 is missing; running: apt-get update; $(install-python)' >&2; \
-		{ $$root apt-get update && $$root $(install-python); } >/dev/null; \
+		{ $$root apt-get update && $$root env DEBIAN_FRONTEND=noninteractive $(install-python); } >/dev/null; \
 	else \
 		echo $(call quote,$(PYTHON) is missing: sudo apt-get update && sudo $(install-python)) >&2; \
 		exit 2; \
@@ -115,7 +115,7 @@ vm-test: ## the main job: build the kernel, boot it, test m64, m32 and mx32 call
 
 .PHONY: test
 test: one-kernel = $(KERNEL)
-test: host-test guest-test at-test $(if $(KERNEL_TREE)$(BZIMAGE),,uml-test skew) vm-test ## everything; skew with one kernel
+test: host-test guest-test at-test $(if $(KERNEL_TREE)$(BZIMAGE),,uml-test skew mutants-sample) vm-test ## everything; skew with one kernel, and two mutants
 
 .PHONY: host-test
 host-test: ## the tests that need no guest, lint and types included

@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -689,8 +691,14 @@ def mutants_harness(mutant: tuple[str, ...]) -> None:
     raise SystemExit(edits.main(mutant))
 
 
+def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signum)
+
+
 def main() -> None:
     """Run the command line; one line and the right exit code for every known fault."""
+    # `timeout` and CI runners end a run with SIGTERM: what it started goes with it, as at Ctrl-C.
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as exc:

@@ -67,8 +67,9 @@ ASKED_FOR = frozenset({"kmemleak"})
 #: debug_locks_off(), ubsan.c:was_reported().
 BLINDED = frozenset({"lockdep", "ubsan"})
 #: Guests that one run may lose before it gives up: a fault that ends a guest does so
-#: in each of three ABIs, in the test that is about it and in one that tries everything.
-MOST_BOOTS = 8
+#: in each of three ABIs, in the test that is about it and in the two that try everything,
+#: explore and the kernel's own selftest; and a fourth may meet it.
+MOST_BOOTS = 12
 #: What the kernel prints on the console while tests run: all but debugging.
 LOGLEVEL = b"8\n"
 #: And what it prints while it is to be silent: panics.

@@ -32,6 +32,9 @@ from vm.errors import GuestError, Verdict
 REPLY_SECONDS = 20.0
 SWEEP_SILENCE_SECONDS = 30.0  # a sweep reports its progress every second
 OP_DEADLINE_MS = 5000  # the caller's own, for a call that blocks
+#: The same on a target where one has blocked for so long: that is known by now, and each
+#: further one costs its deadline.  Longer than anything that a contract has a call wait for.
+LATE_DEADLINE_MS = 1500
 
 #: Answers to sweeps that a target remembers, and the calls of one that is worth it.
 MOST_ANSWERS, LEAST_REMEMBERED = 64, 1000
@@ -55,6 +58,10 @@ class Executed:
 
     def __str__(self) -> str:
         return status_text(self.status)
+
+
+class LateError(GuestError):
+    """A program was not done in time, and was ended; the target itself answers."""
 
 
 def _marked(text: str) -> bytes:
@@ -83,17 +90,31 @@ class Caller:
             self._target.gone(self.abi)
             raise
 
-    def run(self, program: Program, *, deadline_ms: int = OP_DEADLINE_MS) -> list[Result]:
+    def _patience(self, deadline_ms: int | None) -> int:
+        if deadline_ms is not None:
+            return deadline_ms
+        return LATE_DEADLINE_MS if self._target.late else OP_DEADLINE_MS
+
+    def _noted(self, results: list[Result], deadline_ms: int | None) -> list[Result]:
+        if deadline_ms is None and any(one.deadline for one in results):
+            self._target.late = True
+        return results
+
+    def run(self, program: Program, *, deadline_ms: int | None = None) -> list[Result]:
         """Run a program and return each operation's result.
 
-        ``deadline_ms`` is for each operation; the caller itself interrupts one
-        that blocks.  Raises RefusedError, CallerGoneError, GuestError.
+        ``deadline_ms`` is for each operation, 0 for none, and OP_DEADLINE_MS or
+        LATE_DEADLINE_MS if it is not given; the caller itself interrupts one
+        that blocks, and gives those behind it half the time, so that many of them
+        end before the host gives up.  Raises RefusedError, CallerGoneError, GuestError.
         """
         self._target.calls += program.calls
         answer = self._request(
-            lib.WIRE_T_PROGRAM, program.encode(deadline_ms=deadline_ms), lib.WIRE_T_RESULT
+            lib.WIRE_T_PROGRAM,
+            program.encode(deadline_ms=self._patience(deadline_ms)),
+            lib.WIRE_T_RESULT,
         )
-        return program.decode(answer.payload)
+        return self._noted(program.decode(answer.payload), deadline_ms)
 
     def sweep(
         self, payload: bytes, *, on_progress: Callable[[int], None] = lambda calls: None
@@ -153,16 +174,17 @@ class Caller:
         return results
 
     def run_stalled(
-        self, program: Program, holds: Sequence[Hold], *, deadline_ms: int = OP_DEADLINE_MS
+        self, program: Program, holds: Sequence[Hold], *, deadline_ms: int | None = None
     ) -> tuple[list[Result], list[bool]]:
         """Run a program of which some calls are held at a page; for each, whether it was.
 
         Raises RefusedError with an errno when userfaultfd(2) is refused, and as run() does.
         """
         self._target.calls += program.calls
-        payload = stall.encode(holds, program, deadline_ms=deadline_ms)
+        payload = stall.encode(holds, program, deadline_ms=self._patience(deadline_ms))
         answer = self._request(lib.WIRE_T_STALL, payload, lib.WIRE_T_RESULT)
-        return program.decode(answer.payload), stall.stalled(holds, answer.payload)
+        results = self._noted(program.decode(answer.payload), deadline_ms)
+        return results, stall.stalled(holds, answer.payload)
 
     def race(self, payload: bytes) -> SweepResult:
         """Run an encoded race; its rows are its distinct outcomes."""
@@ -221,6 +243,7 @@ class Target:
         self.hello = hello
         self.name = name
         self.calls = 0  #: system calls made so far
+        self.late = False  #: whether a call has blocked until its deadline here
         self.about: Asked | None = None  #: what the next request is about
         self._numbers = itertools.count(1)
         self._requests: deque[Request] = deque(maxlen=REMEMBERED)
@@ -335,7 +358,7 @@ class Target:
         """Run a program on the target; its stdout and stderr come back as one.
 
         A program that is not done after ``seconds`` is ended, with its process
-        group, and GuestError (HANG) raised with what it had printed.
+        group, and LateError (HANG) raised with what it had printed.
         """
         output = bytearray()
         payload = b"".join(arg.encode() + b"\0" for arg in argv)
@@ -351,7 +374,7 @@ class Target:
             if exc.verdict is Verdict.HANG:
                 self.ask(lib.WIRE_T_EXEC_KILL, until=lib.WIRE_T_OK)
                 tail = output.decode(errors="replace").splitlines()[-20:]
-                raise GuestError(str(exc), verdict=Verdict.HANG, console_tail=tuple(tail)) from exc
+                raise LateError(str(exc), verdict=Verdict.HANG, console_tail=tuple(tail)) from exc
             raise
         status = wire.unpack("wire_gone", answer.payload).status
         return Executed(status=status, output=output.decode(errors="replace"))

@@ -70,6 +70,10 @@ class InfraError(HarnessError):
     """Something around the kernel failed: a tool, the network, the disk."""
 
 
+class LateError(InfraError):
+    """A program did not end within its deadline, and was ended."""
+
+
 class BuildError(HarnessError):
     """A kernel, a patch or a caller that the user asked for does not build."""
 

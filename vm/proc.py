@@ -16,10 +16,11 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vm.errors import InfraError
+from vm.errors import InfraError, LateError
 
 #: How long a process group gets between SIGTERM and SIGKILL, in seconds.
 GRACE = 5.0
@@ -54,6 +55,28 @@ def end_group(proc: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
         os.killpg(proc.pid, signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Put off what Ctrl-C and SIGTERM raise until the block has ended.
+
+    Raised within Popen() it would leave a child that nobody knows of.  Held by
+    the handlers and not by the mask, which the child would inherit.
+    """
+    came: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # no other runs handlers
+        for one in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(one)):
+                before[one] = signal.signal(one, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    for number in came:
+        signal.raise_signal(number)
+
+
 def run(
     argv: Sequence[str | Path],
     *,
@@ -73,8 +96,8 @@ def run(
     otherwise it is captured.  ``quiet`` leaves out the echo of the command,
     for probes that would only be noise.
 
-    Raises InfraError when the program is missing, when it does not end in
-    time, and, with ``check``, when its exit code is not 0.
+    Raises InfraError when the program is missing, and, with ``check``, when
+    its exit code is not 0; LateError, which is one, when it does not end in time.
     """
     args = [str(a) for a in argv]
     if not quiet:
@@ -83,30 +106,34 @@ def run(
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(log.open("wb")) if log else subprocess.PIPE
         before = os.times()
+        proc: subprocess.Popen[bytes] | None = None
         try:
-            proc = subprocess.Popen(
-                args,
-                cwd=cwd,
-                env=full_env,
-                stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except FileNotFoundError as exc:
-            raise InfraError(
-                f"{args[0]}: not found", hint="`make doctor` names the package that has it"
-            ) from exc
-        try:
+            with _signals_put_off():
+                proc = subprocess.Popen(
+                    args,
+                    cwd=cwd,
+                    env=full_env,
+                    stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             data, _ = proc.communicate(
                 input.encode() if input is not None else None, timeout=timeout
             )
-        except subprocess.TimeoutExpired as exc:
-            end_group(proc)
-            raise InfraError(f"{args[0]}: no end within {timeout:g} s; it was ended") from exc
-        except BaseException:
-            end_group(proc)
+        except BaseException as exc:
+            if proc is not None:
+                end_group(proc)
+            elif isinstance(exc, FileNotFoundError):
+                raise InfraError(
+                    f"{args[0]}: not found", hint="`make doctor` names the package that has it"
+                ) from exc
+            if isinstance(exc, subprocess.TimeoutExpired):
+                raise LateError(f"{args[0]}: no end within {timeout:g} s; it was ended") from exc
             raise
+        finally:
+            if proc is not None and proc.stdout is not None:
+                proc.stdout.close()
         after = os.times()
     out = log.read_text(errors="replace") if log else (data or b"").decode(errors="replace")
     done = Finished(

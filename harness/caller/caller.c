@@ -50,6 +50,10 @@ int64_t raw_int80(uint64_t nr, const uint64_t arg[6]);
 /* Reading the clock costs as much as a call; some calls take milliseconds. */
 #define CALLS_BETWEEN_CLOCKS 256
 #define NSEC 1000000000ull
+/* What the deadline of a program's operations does not fall below by halving. */
+#define LEAST_DEADLINE_MS 50
+/* Calls of a race that the deadline ends, or what is done behind them, before it is given up. */
+#define MOST_LATE 4
 
 _Static_assert(sizeof(struct wire_header) == 16, "wire_header");
 _Static_assert(sizeof(struct wire_op) == 96, "wire_op");
@@ -1070,6 +1074,7 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 	struct wire_program program;
 	struct run run = { .ops = ops, .results = results, .reply = &reply };
 	uint32_t become_op = UINT32_MAX;
+	uint32_t deadline;
 	size_t head;
 	uint32_t i;
 	int error;
@@ -1126,6 +1131,7 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 	areas.fresh = false;	/* of what was before, nobody has kept account */
 	reply.start = 0;
 	reply.end = 0;
+	deadline = program.deadline_ms;
 	for (i = 0; i < program.ops; i++) {
 		int before = alarms;
 
@@ -1138,17 +1144,21 @@ static void run_program(const struct wire_header *re, const unsigned char *paylo
 				return;
 			continue;
 		}
-		if (program.deadline_ms)
-			arm(program.deadline_ms);
+		if (deadline)
+			arm(deadline);
 		error = run_op_stalled(&run, i, stalls);
-		if (program.deadline_ms)
+		if (deadline)
 			arm(0);
 		if (error) {
 			refuse(re, WIRE_E_SYSTEM, error);
 			return;
 		}
-		if (alarms != before)
+		if (alarms != before) {
 			results[i].flags |= WIRE_R_DEADLINE;
+			/* Many that block take together no longer than the host waits. */
+			if (deadline >= 2 * LEAST_DEADLINE_MS)
+				deadline /= 2;
+		}
 		if (reply.end > WIRE_MAX_PAYLOAD - sizeof(results)) {
 			refuse(re, WIRE_E_LENGTH, i);
 			return;
@@ -2014,6 +2024,7 @@ static void race(const struct wire_race *r, const struct wire_op *ops, struct wi
 	static struct wire_result results[WIRE_MAX_AFTER + 1];
 	static struct stream data;
 	struct run run = { .data = (const unsigned char *)ops, .results = results, .reply = &data };
+	unsigned int late = 0;
 	uint64_t args[6];
 	uint64_t call, i;
 
@@ -2040,18 +2051,20 @@ static void race(const struct wire_race *r, const struct wire_op *ops, struct wi
 			row.flags |= WIRE_ROW_EFFECT;
 			row.effect = effect(&run, ops, r->after);
 		}
+		late += alarms != before;
+		if (late == MOST_LATE)
+			row.flags |= WIRE_ROW_DEADLINE;
 		done->calls++;
 		for (i = 0; i < done->rows; i++)
 			if (rows[i].ret == row.ret && rows[i].flags == row.flags &&
 			    rows[i].effect == row.effect)
 				break;
-		if (i < done->rows) {
+		if (i < done->rows)
 			rows[i].count++;
-			continue;
-		}
+		else
+			rows[done->rows++] = row;
 		/* Outcomes beyond the table: as many rows of one call, and no more calls. */
-		rows[done->rows++] = row;
-		if (done->rows == WIRE_MAX_OUTCOMES)
+		if (done->rows == WIRE_MAX_OUTCOMES || late == MOST_LATE)
 			return;
 	}
 }

@@ -165,7 +165,7 @@ struct wire_op {
 struct wire_program {
 	uint32_t ops;
 	uint32_t data_length;	/* of the data area behind the ops, bytes */
-	uint32_t deadline_ms;	/* for each op; 0: none */
+	uint32_t deadline_ms;	/* for each op, and halved by each that meets it; 0: none */
 	uint32_t reserved;
 };
 
@@ -300,7 +300,9 @@ struct wire_stall {
 /*
  * WIRE_T_RACE: the same call `count` times while a second thread stores two
  * values in turn.  Answered with WIRE_T_ROWS, one for each distinct outcome,
- * with the first call that had it and how many had, and WIRE_T_DONE.
+ * with the first call that had it and how many had, and WIRE_T_DONE.  A race is
+ * given up when several calls have met the deadline: the last then has
+ * WIRE_ROW_DEADLINE, whatever it returned.
  */
 #define WIRE_MAX_OUTCOMES 64
 

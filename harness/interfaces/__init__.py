@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import traceback
+import types
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +16,14 @@ from harness import layout as layouts
 from harness.abi import ABIS
 from harness.contract import Contract, Fills, SizeField, fields_of
 from harness.layout import Compiler
-from vm.errors import HarnessError, UserError
+from vm import proc
+from vm.errors import HarnessError, LateError, UserError
 
 #: The one that no kernel has but ours.
 SAMPLE = "xyzzy"
 HERE = Path(__file__).resolve().parent
+#: For a user's file to define its contract, in seconds; that takes milliseconds.
+LOAD_SECONDS = 10.0
 
 
 class _Fresh(importlib.machinery.SourceFileLoader):
@@ -77,14 +82,10 @@ def family(named: str) -> tuple[Contract, ...]:
             )
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    name = f"extsys_contract_{path.stem}"
-    loader = _Fresh(name, str(path))
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-    assert spec is not None  # it is given a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # a dataclass looks itself up there
+    if path.resolve().parent != HERE:
+        _check_that_it_ends(path)
     try:
-        loader.exec_module(module)
+        module = execute(path)
     except HarnessError as exc:
         raise UserError(f"{path}:{_line(exc, path)}: {exc}", hint=exc.hint) from exc
     except Exception as exc:  # the user's code may raise anything
@@ -101,6 +102,40 @@ def family(named: str) -> tuple[Contract, ...]:
         except UserError as exc:
             raise UserError(f"{path}: {exc}", hint=exc.hint) from exc
     return (found, *versions)
+
+
+def execute(path: Path) -> types.ModuleType:
+    """The module that a contract's file makes; whatever it raises comes through."""
+    name = f"extsys_contract_{path.stem}"
+    loader = _Fresh(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None  # it is given a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass looks itself up there
+    loader.exec_module(module)
+    return module
+
+
+def _check_that_it_ends(path: Path) -> None:
+    """Refuse a user's file that loops for ever.  UserError.
+
+    It is executed once by another process, which can be ended whatever it is
+    at.  What else is wrong with it is told when it is loaded.
+    """
+    text = "import pathlib; from harness import interfaces as i; i.execute(pathlib.Path({!r}))"
+    try:
+        proc.run(
+            [sys.executable, "-c", text.format(str(path.resolve()))],
+            timeout=LOAD_SECONDS,
+            env={"PYTHONPATH": os.pathsep.join(one or str(Path.cwd()) for one in sys.path)},
+            check=False,
+            quiet=True,
+        )
+    except LateError as exc:
+        raise UserError(
+            f"{path}: not loaded within {LOAD_SECONDS:g} s",
+            hint="a contract is data: does it loop, or wait for something?",
+        ) from exc
 
 
 def _check_fields(contract: Contract) -> None:

@@ -30,7 +30,7 @@ EVERYTHING = ("explore", "kselftest")
 MACHINE = (Verdict.LOST, Verdict.HANG, Verdict.INFRA, Verdict.NO_KVM, Verdict.USAGE)
 
 _NAMES = tuple(one.name for one in ABIS)
-_ABI_OF_A_NAME = re.compile(rf"(?:-|(?<=\[))(?:{'|'.join(_NAMES)})(?=\])")
+_ABI_OF_A_NAME = re.compile(r"(?:-|(?<=\[))(?:{0})(?=\])|(?<=\[)(?:{0})-".format("|".join(_NAMES)))
 
 #: A property in an ABI; no ABI for a test that is of none.
 Cell = tuple[str, str]

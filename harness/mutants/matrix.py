@@ -54,6 +54,15 @@ class Page:
         return [prop for prop in PROPERTIES if prop in tried]
 
     @property
+    def idle(self) -> list[str]:
+        """Properties that were tried, and that no mutant needs to be killed."""
+        return [
+            prop
+            for prop in self.properties
+            if prop not in self.relied_on and prop not in EVERYTHING
+        ]
+
+    @property
     def vacuous(self) -> list[str]:
         """Tests that no mutant turns red."""
         return [name for name, mutants in self.tests.items() if not mutants]
@@ -128,11 +137,21 @@ def notes(page: Page) -> list[str]:
         if one.stale and one.state is State.KILLED:
             lines.append(f"note: {one.mutant.name}: Also names {' '.join(one.stale)}: all green")
     for prop in page.without:
-        names = [one.mutant.name for one in page.judged if one.mutant.prop == prop]
-        gone = ", ".join(names) if names else "none; no mutant here names it"
-        lines.append(f"without {prop} survive: {gone}")
+        lines += _without(page, prop)
     if page.whole and not page.without:
         lines += [f"no mutant turns it red: {name}" for name in page.vacuous]
+        lines += [f"no mutant relies on it: {prop}" for prop in page.idle]
+    return lines
+
+
+def _without(page: Page, prop: str) -> list[str]:
+    """What becomes of the mutants that name a property which was left out."""
+    named = [one for one in page.judged if one.mutant.prop == prop]
+    if not named:
+        return [f"without {prop} survive: none; no mutant here names it"]
+    lines = [f"without {prop} survive: {', '.join(one.mutant.name for one in named)}"]
+    if silent := [one.mutant.name for one in named if not one.red]:
+        lines.append(f"  of these nothing else turns red: {', '.join(silent)}")
     return lines
 
 

@@ -720,6 +720,18 @@ def test_a_blocking_read_ends_too(local: Target, here: ABI) -> None:
     assert [one.ret for one in results[1:]] == [0, 0]
 
 
+def test_many_calls_that_block_end_before_the_host_gives_up(local: Target, here: ABI) -> None:
+    """Each that meets its deadline halves that of those behind it, down to 50 ms."""
+    nr = hosttarget.numbers(here)
+    program = Program()
+    blocked = [program.syscall(nr["poll"], 0, 0, U64) for _ in range(20)]
+    started = time.monotonic()
+    results = run(local, here, program, deadline_ms=800)
+    took = time.monotonic() - started
+    assert all(results[one.index].deadline for one in blocked)
+    assert 0.8 + 0.4 + 0.2 + 0.1 + 16 * 0.05 <= took < 20 * 0.8 / 2
+
+
 def test_without_a_deadline_a_call_has_all_the_time(local: Target, here: ABI) -> None:
     program = Program()
     program.syscall(hosttarget.numbers(here)["poll"], 0, 0, 120)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import click
@@ -135,6 +136,27 @@ def test_each_mistake_gives_the_line_of_the_page(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             interfaces.load(str(path))
         assert str(caught.value) == lines[mistake].replace("my_contract.py", str(path)), mistake
+
+
+@pytest.mark.parametrize(
+    "loop",
+    ["while True:\n    pass", "sum(range(10**15))", "import time; time.sleep(10**6)"],
+    ids=["in Python", "in C", "asleep"],
+)
+def test_a_contract_that_does_not_end(
+    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is at, and whatever it does about exceptions: one line, and in time."""
+    body = textwrap.indent(loop, "        ")
+    text = f"while True:\n    try:\n{body}\n    except BaseException:\n        pass\n"
+    path = save(tmp_path, SMALLEST + text)
+    lines = {row[0]: row[1].strip("`") for row in ROWS if len(row) == 2}
+    wanted = lines["a loop that does not end"].replace("my_contract.py", str(path))
+    monkeypatch.setattr(interfaces, "LOAD_SECONDS", 1.0)
+    with pytest.raises(UserError) as caught:
+        interfaces.load(str(path))
+    assert str(caught.value) == wanted.replace("10 s", "1 s")
+    assert wanted.endswith("within 10 s")
 
 
 def test_every_path_on_the_map_exists() -> None:

@@ -109,11 +109,12 @@ def test_job_prepares_and_then_calls_the_command_line(checkout: Checkout, job: s
 def test_test_is_everything_and_the_main_job_last(checkout: Checkout) -> None:
     assert checkout.make("-j8", "test").returncode == 0
     called = [call for call in checkout.calls if call[0] == "python"]
-    jobs = ["host-test", "guest-test", "vm-test", "vm-test", "skew", "vm-test"]
+    jobs = ["host-test", "guest-test", "vm-test", "vm-test", "skew", "mutants", "vm-test"]
     assert [call[3] for call in called] == jobs
     assert "at" in called[2]
     assert "um" in called[3]
-    assert not {"at", "um"} & set(called[5])
+    assert called[5][-2:] == ["--sample", "2"]
+    assert not {"at", "um"} & set(called[6])
     assert called[4][4:6] == ["--kernel", "6.12"]
     # Which old and new kernels would a tree have?
     checkout.make("test", "KERNEL_TREE=/home/linux")

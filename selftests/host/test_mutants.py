@@ -284,6 +284,7 @@ def test_tests_and_their_mutants(tmp_path: Path) -> None:
     [
         ("a.py::test_contract[P3-bits-m64]", "a.py::test_contract[P3-bits]"),
         ("a.py::test_poll[mx32]", "a.py::test_poll"),
+        ("a.py::test_errnos[m32-xyzzyat]", "a.py::test_errnos[xyzzyat]"),
         ("a.py::test_m64", "a.py::test_m64"),
     ],
 )
@@ -346,7 +347,19 @@ def test_every_form_says_how_many_and_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_what_survives_without_a_property_is_told(tmp_path: Path) -> None:
-    assert "without P3 survive: 06-less" in matrix.notes(page(tmp_path, without=("P3",)))
+    noticed = matrix.notes(page(tmp_path, without=("P3",)))
+    assert "without P3 survive: 06-less" in noticed
+    assert not any("nothing else turns red" in text for text in noticed)
+    unseen = matrix.notes(page(tmp_path, without=("P3", "P4")))
+    assert "  of these nothing else turns red: 06-less" in unseen
+    assert "without P4 survive: none; no mutant here names it" in unseen
+
+
+def test_a_property_that_no_mutant_needs_is_told(tmp_path: Path) -> None:
+    told = [text for text in matrix.notes(page(tmp_path)) if "relies on it" in text]
+    assert "no mutant relies on it: P4" in told
+    assert "no mutant relies on it: P3" not in told
+    assert "no mutant relies on it: explore" not in told
 
 
 # The harness's own.

@@ -46,7 +46,7 @@ from harness.interface import Interface
 from harness.interfaces import xyzzy
 from harness.interfaces.sched_setattr import CONTRACT as SCHED_SETATTR
 from harness.layout import Compiler, Field, Layout
-from harness.program import AREA_BYTES, ARENA, Program, Result, ResultOf, at, encode_op
+from harness.program import AREA_BYTES, ARENA, U64, Program, Result, ResultOf, at, encode_op
 from harness.stall import Hold, Late, Observed, Race, Stall
 from harness.sweep import Row, Seen
 from harness.target import Target
@@ -676,3 +676,22 @@ def test_a_race_through_bytes_that_may_not_be_written_is_refused(local: Target, 
         with pytest.raises(RefusedError) as caught:
             local.caller(here).race(call + rest[len(call) :])
         assert caught.value.errno == errno_of
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_race_of_calls_that_block_is_given_up(local: Target, here: ABI, behind: bool) -> None:
+    """Whether the call blocks or what is done behind it: thousands would take for ever."""
+    nr = hosttarget.numbers(here)
+    program = Program()
+    program.reset()
+    local.caller(here).run(program)
+    poll = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=nr["poll"], args=[0, 0, U64])
+    quick = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=nr["getpid"])
+    call, after = (quick, [poll]) if behind else (poll, [])
+    rest = wire.pack(
+        "wire_race", count=1000, value=(0, 1), at=64, width=8, after=len(after), deadline_ms=80
+    )
+    found = local.caller(here).race(b"".join((call, rest[len(call) :], *after)))
+    assert found.calls == 4
+    assert sum(row.count for row in found.rows) == 4
+    assert any(row.seen.deadline for row in found.rows)

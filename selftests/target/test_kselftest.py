@@ -10,6 +10,7 @@ import pytest
 from harness.lab import GUEST_DIR, Lab
 from harness.plugin import LAB
 from harness.report import ktap
+from harness.target import LateError
 
 if TYPE_CHECKING:
     from harness.interface import Interface
@@ -31,7 +32,10 @@ def test_kselftest(interface: Interface, lab: Lab, selftest: str) -> None:
         pytest.skip("the selftest is built from the kernel's tree; this one was built elsewhere")
     name = f"{selftest}_test_{interface.abi.suffix}"
     assert name in lab.kselftests, f"the series builds no {name}"
-    ran = interface.target.execute([f"{GUEST_DIR}/{name}"], seconds=SECONDS)
+    try:
+        ran = interface.target.execute([f"{GUEST_DIR}/{name}"], seconds=SECONDS)
+    except LateError as exc:  # the guest answers: what hangs is the selftest
+        pytest.fail("\n".join(exc.lines()))
     (lab.setup.report / f"kselftest-{selftest}-{interface.abi.name}.ktap").write_text(ran.output)
     parsed = ktap.parse(ran.output)
     assert parsed.problems == ()
