@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
+from collections.abc import Sequence
 
 from harness.bench import Figure
-from harness.lab import Lab
+from harness.lab import Lab, Setup
 from harness.mutants import judge, run, trailers
 from harness.mutants.judge import State
 from harness.mutants.run import Task
 from harness.mutants.suites import base_of, suite_of
 from harness.mutants.trailers import BASE, Mutant
 from harness.skew.bench import from_nothing
+from vm import cache as store
 from vm import kernels
 from vm.errors import InfraError
 
@@ -56,7 +59,38 @@ def figures(lab: Lab) -> list[Figure]:
         ),
         Figure(name="of that its kernel", unit="s", ours=tuple(builds)),
         Figure(name="of that its tests", unit="s", ours=tuple(tests)),
+        _all_cold(setup, [one + other for one, other in zip(builds, tests, strict=True)]),
     ]
+
+
+def _all_cold(setup: Setup, alone: Sequence[float]) -> Figure:
+    """All mutants on a machine that has built nothing: computed, from what was recorded.
+
+    Each mutant took so long beside others, as many as there are CPUs; one of which
+    nothing is recorded is taken for one that is ``alone``.  The kernels below them are
+    built one after the other, on all CPUs: by the CPU time that each took from nothing.
+    """
+    lanes = setup.jobs or len(os.sched_getaffinity(0))
+    recorded, kernels_below = [], {}
+    mutants = trailers.load_all()
+    for mutant in mutants:
+        base = base_of(mutant)
+        kept = Task.of(mutant, suite=suite_of(mutant), base=base).kept(setup)
+        if kept.is_dir():
+            recorded.append(float(store.read_json(kept / "ran.json")["seconds"]))
+        variant = kernels.variant(base.variant)
+        if variant.alone or base.variant == BASE:  # the others are built onto its objects
+            kernels_below[base.variant] = from_nothing(setup.cache, setup.kernel, variant.fragments)
+    built = [float(one["seconds_cpu"]) / lanes for one in kernels_below.values() if one]
+    guessed = (len(mutants) - len(recorded)) * statistics.median(alone)
+    return Figure(
+        name=f"all {len(mutants)} mutants, {lanes} at a time, nothing built before: computed",
+        unit="s",
+        ours=(sum(recorded) / lanes + guessed / lanes + sum(built),),
+        other=(sum(recorded) / lanes + guessed / lanes,),
+        other_is=f"without {len(built)} of {len(kernels_below)} kernels from nothing; "
+        f"{len(recorded)} mutants as recorded",
+    )
 
 
 def _measured() -> list[Mutant]:
