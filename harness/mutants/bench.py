@@ -59,11 +59,11 @@ def figures(lab: Lab) -> list[Figure]:
         ),
         Figure(name="of that its kernel", unit="s", ours=tuple(builds)),
         Figure(name="of that its tests", unit="s", ours=tuple(tests)),
-        _all_cold(setup, [one + other for one, other in zip(builds, tests, strict=True)]),
+        all_cold(setup, [one + other for one, other in zip(builds, tests, strict=True)]),
     ]
 
 
-def _all_cold(setup: Setup, alone: Sequence[float]) -> Figure:
+def all_cold(setup: Setup, alone: Sequence[float]) -> Figure:
     """All mutants on a machine that has built nothing: computed, from what was recorded.
 
     Each mutant took so long beside others, as many as there are CPUs; one of which

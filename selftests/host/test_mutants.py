@@ -14,7 +14,20 @@ import pytest
 from click.testing import CliRunner
 
 from harness import cli
-from harness.mutants import again, command, edits, judge, matrix, run, state, suites, trailers
+from harness.abi import ABIS as EVERY_ABI
+from harness.lab import Setup
+from harness.mutants import (
+    again,
+    bench,
+    command,
+    edits,
+    judge,
+    matrix,
+    run,
+    state,
+    suites,
+    trailers,
+)
 from harness.mutants.judge import State
 from harness.mutants.trailers import Mutant
 from harness.report import results as records
@@ -559,3 +572,23 @@ def test_a_users_mistake(args: list[str], said: str) -> None:
     done = CliRunner().invoke(cli.cli, ["mutants", *args])
     assert isinstance(done.exception, UserError)
     assert said in str(done.exception)
+
+
+def test_what_all_mutants_cost_is_computed_from_what_was_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at a time: one that is recorded, one that is not; and the kernel below them."""
+    known = tmp_path / "known"
+    known.mkdir()
+    (known / "ran.json").write_text('{"seconds": 50.0}')
+    several = [one for one in trailers.load_all() if one.base == trailers.BASE][:2]
+    places = {several[0].name: known, several[1].name: tmp_path / "none"}
+    monkeypatch.setattr(trailers, "load_all", lambda: several)
+    monkeypatch.setattr(run.Task, "kept", lambda task, setup: places[task.name])
+    monkeypatch.setattr(bench, "from_nothing", lambda *_: {"seconds_cpu": 400.0})
+    setup = Setup(abis=EVERY_ABI, report=tmp_path, jobs=2)
+    found = bench.all_cold(setup, [30.0, 20.0, 40.0])
+    assert found.ours == (50 / 2 + 30 / 2 + 400 / 2,)
+    assert found.other == (50 / 2 + 30 / 2,)
+    assert "computed" in found.name
+    assert "1 mutants as recorded" in found.other_is
