@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from harness import case as cases
-from harness.abi import ABI, ABIS, ways
+from harness.abi import ABI, ABIS, Way, ways
 from harness.case import Case, Protection
 from harness.contract import (
     DATA_AT,
@@ -48,11 +48,24 @@ from harness.contract import (
     UnknownFlags,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.how import (
+    AsTheWhole,
+    Claim,
+    Claims,
+    CloseOnExec,
+    InAnotherAbi,
+    KeepsNothing,
+    Meter,
+    NoProgram,
+    PastTheEnd,
+    WideNumber,
+)
 from harness.identity import without
-from harness.interface import COSTLY, Interface
+from harness.interface import COSTLY, Interface, SetupError
+from harness.layout import Layout
 from harness.model import MOST_PID
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Program, at
-from harness.sweep import REACH, Dim, Kind, Place, Sweep
+from harness.sweep import REACH, Dim, Kind, Place, Row, Sweep
 
 ALL_PLACES = (Place.MIDDLE, Place.END, Place.START)
 #: Trailing bytes of a quick battery: every position at every size up to this beyond ksize.
@@ -289,13 +302,16 @@ def _what_is_filled(interface: Interface, level: Level) -> None:
     size = contract.size.field if isinstance(contract.size, SizeField) else None
     free = [interface.layout.field(name) for name in out if name not in (size, "size")]
     wholes: list[bytes] = []
+    whole: Case | None = None
     found = Causes()
     for usize in (ksize, *range(max(contract.bounds.minimum, 1), ksize)):
         if contract.fixed and usize != ksize:
             continue
         for byte in (0x00, 0xA5):
             fields = {one.name: int.from_bytes(bytes([byte]) * one.size, "little") for one in free}
-            seen = interface.observe(interface.case(usize=usize, **fields))
+            case = interface.case(usize=usize, **fields)
+            whole = whole or case
+            seen = interface.observe(case)
             got = b"".join(seen.memory[one.offset : min(one.end, usize)] for one in free)
             wholes.append(got)
             if seen.errno or not wholes[0].startswith(got):
@@ -307,6 +323,15 @@ def _what_is_filled(interface: Interface, level: Level) -> None:
                         allowed=f"the first bytes of {wholes[0].hex()}",
                         seen=f"{seen.ending}, {got.hex()}",
                         cause="filled",
+                        case=case,
+                        how=AsTheWhole(
+                            whole=whole,
+                            spans=tuple(
+                                (one.offset, min(one.end, usize))
+                                for one in free
+                                if one.offset < usize
+                            ),
+                        ),
                     )
                 )
     interface.fail_on(found.all())
@@ -435,8 +460,9 @@ def _past_the_end_of_a_file(interface: Interface, level: Level) -> None:
         ],
     )
     results = interface.caller.run(program)
-    assert not results[file.index].errno, "memfd_create() failed"
-    assert not results[mapped.index].errno, "mmap() failed"
+    for name, step in (("memfd_create", file), ("mmap", mapped)):
+        if results[step.index].errno:
+            raise SetupError(f"{name}() failed: {results[step.index]}")
     allowed = interface.predict(moved)
     if results[call.index].errno != allowed.errno:
         raise ContractBrokenError(
@@ -449,6 +475,8 @@ def _past_the_end_of_a_file(interface: Interface, level: Level) -> None:
                     allowed=str(allowed),
                     seen=str(results[call.index]),
                     cause="errno",
+                    case=moved,
+                    how=PastTheEnd(),
                 )
             ],
         )
@@ -621,6 +649,7 @@ def _upper_half_of_the_number(interface: Interface, level: Level) -> None:
                     allowed=f"as number {number:#x}: {results[plain.index].ret}",
                     seen=str(results[call.index].ret),
                     cause="number",
+                    how=WideNumber(above=1 << bit),
                 )
             )
     if found.all():
@@ -682,67 +711,157 @@ def _the_same_through_every_way(interface: Interface, level: Level) -> None:
     """
     for rule in _rules(interface):
         reference = interface.rows(rule, again=False)
-        others: dict[str, object] = {
-            way.name: interface.rows(dataclasses.replace(rule, way=way), again=False)
-            for way in interface.other_ways
-        }
-        for abi in ABIS:
-            if abi != interface.abi and interface.target.has(abi):
-                other = Interface(
+        others: list[tuple[str, Interface, Way | None]] = [
+            (way.name, interface, way) for way in interface.other_ways
+        ]
+        others += [
+            (
+                abi.name,
+                Interface(
                     interface.asked, abi, compiler=interface.compiler, target=interface.target
-                )
-                others[abi.name] = other.rows(rule, again=False)
-        for name, rows in others.items():
+                ),
+                None,
+            )
+            for abi in ABIS
+            if abi != interface.abi and interface.target.has(abi)
+        ]
+        for name, other, way in others:
+            rows = other.rows(dataclasses.replace(rule, way=way), again=False)
             if rows != reference:
                 raise ContractBrokenError(
                     f"{interface.abi.name} and {name} differ",
-                    [
-                        Mismatch(
-                            first="a sweep over sizes",
-                            last="",
-                            count=1,
-                            allowed="the same outcomes, call by call",
-                            seen=_first_difference(reference, rows),
-                            cause="differential",
-                        )
-                    ],
+                    [_difference(interface, other, way, rule, (reference, rows))],
                 )
 
 
-def _first_difference(ours: object, theirs: object) -> str:
-    assert isinstance(ours, tuple)
-    assert isinstance(theirs, tuple)
-    for mine, other in itertools.zip_longest(ours, theirs):
-        if mine != other:
-            return f"{mine} here, {other} there"
-    return "nothing"
+def _difference(
+    interface: Interface,
+    other: Interface,
+    way: Way | None,
+    rule: Sweep,
+    rows: tuple[tuple[object, ...], tuple[object, ...]],
+) -> Mismatch:
+    """The first call that two ways or ABIs answer differently.
+
+    The same bytes: so the contract allows both but one outcome, and what shows
+    it is the call that has another.
+    """
+    outcomes = itertools.zip_longest(*map(_outcomes, rows))
+    index, pair = next(
+        ((at, pair) for at, pair in enumerate(outcomes) if pair[0] != pair[1]), (None, None)
+    )
+    words, seen = "a sweep over sizes", "memory around the struct, not the calls' outcomes"
+    found: tuple[Case | None, object] = (None, NoProgram(why="P5 has what is written there"))
+    if index is not None and pair is not None:
+        case = next(itertools.islice(interface.calls_of(rule), index, None))
+        words, seen = f"{words}: {case}", f"{pair[0]} here, {pair[1]} there"
+        found = (None, NoProgram(why="made alone, each of the two calls keeps the contract"))
+        there = InAnotherAbi(abi=other.abi) if other is not interface else None
+        for one, which, how in (
+            (other, dataclasses.replace(case, way=way), there),
+            (interface, case, None),
+        ):
+            if one.compare(which, one.observe(which)):
+                found = (which, how)
+                break
+    return Mismatch(
+        first=words,
+        last="",
+        count=1,
+        allowed="the same outcomes, call by call",
+        seen=seen,
+        cause="differential",
+        case=found[0],
+        how=found[1],
+    )
+
+
+def _outcomes(rows: tuple[object, ...]) -> Iterator[object]:
+    """What Interface.rows() gave, call by call; what was found changed around them left out."""
+    for row in rows:
+        if not isinstance(row, Row):
+            yield row
+        elif row.canary is None:
+            yield from itertools.repeat(row.seen, row.count)
 
 
 # P14: layout.
 
 
+def _claimed(
+    interface: Interface, whose: str, claims: Iterable[Claim], *, allowed: str, seen: str
+) -> None:
+    """Raise ContractBrokenError for headers that do not say what they have to.
+
+    ``whose`` values the claims are is what tells this cause from another.
+    """
+    raise ContractBrokenError(
+        f"{interface.abi.name}: {interface.contract.tag}",
+        [
+            Mismatch(
+                first="sizeof, alignof and every offset",
+                last="",
+                count=1,
+                allowed=allowed,
+                seen=seen,
+                cause="layout",
+                how=Claims(
+                    whose=whose,
+                    claims=tuple(claims),
+                    headers=(interface.asked.header, *interface.asked.includes),
+                ),
+            )
+        ],
+    )
+
+
+def _as_laid_out(
+    interface: Interface, wanted: Layout, *, align: int | None = None
+) -> Iterator[Claim]:
+    """The header's struct is laid out like this, as far as it has these fields."""
+    tag = interface.contract.tag
+    yield Claim(what="its size", expression=f"sizeof({tag})", wanted=wanted.size)
+    if align is not None:
+        yield Claim(what="its alignment", expression=f"_Alignof({tag})", wanted=align)
+    for one in wanted.fields:
+        # A word of bit-fields has no name, nor has what is behind a union's members.
+        named = one.name not in (*interface.asked.unnamed, interface.asked.rest)
+        if named and interface.header_layout.has(one.name):
+            offset = f"offsetof({tag}, {one.name})"
+            yield Claim(what=one.name, expression=offset, wanted=one.offset)
+            size = f"sizeof((({tag} *)0)->{one.name})"
+            yield Claim(what=f"{one.name}'s size", expression=size, wanted=one.size)
+
+
 @_item("P14")
 def _declaration_and_header(interface: Interface, level: Level) -> None:
     """The contract's declaration and the kernel's header are one struct in this ABI."""
-    if interface.declared != interface.header_layout:
-        raise ContractBrokenError(
-            f"{interface.abi.name}: {interface.contract.tag}",
-            [
-                Mismatch(
-                    first="sizeof, alignof and every offset",
-                    last="",
-                    count=1,
-                    allowed=f"as declared: {interface.declared}",
-                    seen=f"in the kernel's header: {interface.header_layout}",
-                    cause="layout",
-                )
-            ],
+    declared = interface.declared
+    if declared != interface.header_layout:
+        _claimed(
+            interface,
+            "its declaration",
+            _as_laid_out(interface, declared, align=declared.align),
+            allowed=f"as declared: {declared}",
+            seen=f"in the kernel's header: {interface.header_layout}",
         )
     interface.contract.version_of(interface.ksize)
     if isinstance(interface.contract.size, SizeField):
         field = interface.layout.field(interface.contract.size.field)
         where = interface.contract.size
-        assert (field.offset, field.size) == (where.offset, where.width), field
+        if (field.offset, field.size) != (where.offset, where.width):
+            alone = dataclasses.replace(
+                declared,
+                size=interface.ksize,
+                fields=(dataclasses.replace(field, offset=where.offset, size=where.width),),
+            )
+            _claimed(
+                interface,
+                "the contract's SizeField",
+                _as_laid_out(interface, alone),
+                allowed=f"{where.field} at {where.offset}, {where.width} bytes",
+                seen=f"in the kernel's header: {field}",
+            )
 
 
 @_item("P14")
@@ -752,10 +871,14 @@ def _declaration_and_the_kernels_own(interface: Interface, level: Level) -> None
     if own is None:
         pytest.skip("no DWARF of this kernel is at hand")
     ours = interface.layout
-    assert (own.size, set(own.fields)) == (ours.size, set(ours.fields)), (
-        f"the kernel has {interface.contract.tag} as {own.fields}, "
-        f"{interface.abi.name} callers as {ours.fields}"
-    )
+    if (own.size, set(own.fields)) != (ours.size, set(ours.fields)):
+        _claimed(
+            interface,
+            "the kernel's own, by its DWARF",
+            _as_laid_out(interface, own),
+            allowed=f"as the kernel has it: {own.size} bytes, {own.fields}",
+            seen=f"{interface.abi.name} callers: {ours.size} bytes, {ours.fields}",
+        )
 
 
 @_item("P14")
@@ -767,7 +890,17 @@ def _known_bits_are_the_headers(interface: Interface, level: Level) -> None:
     for check in interface.contract.checks:
         if isinstance(check, UnknownBits):
             known |= check.known
-    assert known == interface.constants(*known)
+    there = interface.constants(*known)
+    wrong = {name: there[name] for name, value in known.items() if there[name] != value}
+    if wrong:
+        _claimed(
+            interface,
+            "the contract",
+            (Claim(what=name, expression=name, wanted=known[name]) for name in wrong),
+            allowed=", ".join(f"{name} = {known[name]:#x}" for name in wrong),
+            seen="in the kernel's header: "
+            + ", ".join(f"{name} = {value:#x}" for name, value in wrong.items()),
+        )
 
 
 @_item("P14")
@@ -776,16 +909,36 @@ def _padding_and_other_abis(interface: Interface, level: Level) -> None:
 
     It is compiled as m64, so the ABI that differs from that is the one at fault.
     """
-    holes = interface.layout.padding()
-    assert not holes, f"{interface.contract.tag} has padding at {holes}"
+    ours = interface.layout
+    if holes := ours.padding():
+        ordered = sorted(ours.fields, key=lambda one: one.offset)
+        packed = [
+            dataclasses.replace(after, offset=before.end)
+            if (before.end, after.offset) in holes
+            else after
+            for before, after in itertools.pairwise(ordered)
+        ]
+        whole = ordered[-1].end if (ordered[-1].end, ours.size) in holes else ours.size
+        without_holes = dataclasses.replace(ours, size=whole, fields=(*ordered[:1], *packed))
+        _claimed(
+            interface,
+            "a struct without padding",
+            _as_laid_out(interface, without_holes),
+            allowed="no byte that is no field's",
+            seen=f"{interface.contract.tag} has padding at {holes}",
+        )
     native = Interface(
         interface.asked, ABIS[0], compiler=interface.compiler, target=interface.target
     ).layout
-    ours = interface.layout
-    assert (ours.size, ours.fields) == (native.size, native.fields), (
-        f"{interface.abi.name} lays {interface.contract.tag} out in another way than "
-        f"{ABIS[0].name}: {ours.fields} against {native.fields}"
-    )
+    if (ours.size, ours.fields) != (native.size, native.fields):
+        _claimed(
+            interface,
+            f"{ABIS[0].name}'s",
+            _as_laid_out(interface, native),
+            allowed=f"as {ABIS[0].name} has it: {native.fields}",
+            seen=f"{interface.abi.name} lays {interface.contract.tag} out in another way: "
+            f"{ours.fields}",
+        )
 
 
 # P17: the order of errors.
@@ -951,6 +1104,8 @@ def _close_on_exec(interface: Interface, level: Level) -> None:
                     allowed=f"{wanted}: close-on-exec is {'set' if wanted else 'not set'}",
                     seen=str(seen),
                     cause=f"close-on-exec {wanted} → {seen}",
+                    case=case,
+                    how=CloseOnExec(wanted=bool(wanted)),
                 )
             )
     interface.fail_on(found.all())
@@ -959,16 +1114,55 @@ def _close_on_exec(interface: Interface, level: Level) -> None:
 @_item("P20", unless=no_descriptor)
 def _lowest_free_number_and_no_leak(interface: Interface, level: Level) -> None:
     """The descriptor is the lowest that is free; no refused call takes one."""
+    several = provoked_alone(interface)
+    before = lowest_free(interface)
+    # Only the descriptors matter here: what the calls gave is other items' business.
+    interface.check_all(*several, about=frozenset())
+    after = lowest_free(interface)
+    if after == before:
+        return
+    found = Causes()
+    for case in several:
+        first = lowest_free(interface)
+        interface.check_all(case, about=frozenset())
+        if (now := lowest_free(interface)) != first:
+            words = cases.describe(
+                interface.contract, interface.layout, case, register=interface.register
+            )
+            found.add(
+                Mismatch(
+                    first=words,
+                    last=words,
+                    count=1,
+                    allowed=f"the lowest free descriptor stays {first}",
+                    seen=f"it is {now}",
+                    cause="descriptor",
+                    case=case,
+                    how=KeepsNothing(meters=((Meter.DESCRIPTOR, 0),), times=1),
+                )
+            )
+    if not found.all():
+        found.add(
+            Mismatch(
+                first="each call that is refused, and one that is accepted",
+                last="",
+                count=len(several),
+                allowed=f"the lowest free descriptor stays {before}",
+                seen=f"it is {after}",
+                cause="descriptor",
+                how=NoProgram(why="made alone, none of these calls keeps a descriptor"),
+            )
+        )
+    interface.fail_on(found.all())
+
+
+def lowest_free(interface: Interface) -> int:
+    """The lowest free descriptor."""
     program = Program()
     program.reset()
     free = program.syscall(interface.number("dup"), 0)
     program.syscall(interface.number("close"), free)
-    results = interface.caller.run(program)
-    lowest = results[free.index].ret
-    # Only the descriptors matter here: what the calls gave is other items' business.
-    interface.check_all(*provoked_alone(interface), about=frozenset())
-    again = interface.caller.run(program)[free.index].ret
-    assert again == lowest, f"the lowest free descriptor was {lowest}, now it is {again}"
+    return interface.caller.run(program)[free.index].ret
 
 
 def _with_descriptor(interface: Interface, case: Case, calls: list[tuple[str, int]]) -> list[int]:

@@ -10,6 +10,7 @@ not have the call's number, nor its struct; the contract does.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from harness import case as cases
 from harness import layout as layouts
@@ -18,6 +19,7 @@ from harness.battery import BATTERY, Item, Level
 from harness.case import Case
 from harness.contract import DATA_AT, Absent, Contract
 from harness.findings import Causes, Mismatch
+from harness.how import NoProgram, NotThere
 from harness.interface import Interface, SetupError
 from harness.model import ending
 from harness.program import ARENA, SCRATCH, Program, Result, entry_of
@@ -25,6 +27,8 @@ from harness.sweep import step_args
 
 #: Of an x32 program's numbers (arch/x86/include/uapi/asm/unistd.h:__X32_SYSCALL_BIT).
 X32_BIT = 1 << 30
+#: Of what a step of the set-up answers.
+SET_UP = NoProgram(why="it is a step of the set-up that answers, before there is a call")
 
 
 def _told_nowhere(contract: Contract, one: ABI) -> str | None:
@@ -75,7 +79,14 @@ def _not_there(interface: Interface, level: Level) -> None:
     opened: list[int] = []
     found = Causes()
 
-    def judge(words: str, result: Result, *, changed: bool = False) -> None:
+    def judge(
+        words: str,
+        result: Result,
+        *,
+        how: object,
+        case: Case | None = None,
+        changed: bool = False,
+    ) -> None:
         if result.errno == absent.errno and not result.signal and not changed:
             return
         seen = ending(result.errno, result.signal) + (", and memory changed" if changed else "")
@@ -88,6 +99,8 @@ def _not_there(interface: Interface, level: Level) -> None:
                 allowed=f"{ending(absent.errno)}: {asked.name} came with Linux {came}",
                 seen=seen,
                 cause=f"{ending(absent.errno)} → {ending(result.errno, result.signal)}",
+                case=case,
+                how=how,
             )
         )
 
@@ -98,7 +111,7 @@ def _not_there(interface: Interface, level: Level) -> None:
         call = program.syscall(interface.number(step.call), *step_args(step.with_made(made)))
         result = interface.caller.run(program)[call.index]
         if step.name and step.name == absent.step:
-            judge(f"{step.call}() of the set-up", result)
+            judge(f"{step.call}() of the set-up", result, how=SET_UP)
             if result.errno:
                 interface.fail_on(found.all())
                 return
@@ -127,7 +140,14 @@ def _not_there(interface: Interface, level: Level) -> None:
         after = program.read(ARENA, case.offset, len(memory))
         results = interface.caller.run(program)
         changed = results[after.index].data != memory
-        judge(str(case), results[call.index], changed=changed)
+        how = NotThere(
+            errno=absent.errno,
+            contract=contract,
+            layout=interface.declared_whole,
+            number=_number(interface, abi(way.table)),
+            constant=functools.partial(_constant, interface),
+        )
+        judge(str(case), results[call.index], case=case, how=how, changed=changed)
     program = Program()
     for fd in opened:
         program.syscall(interface.number("close"), fd)

@@ -20,11 +20,12 @@ import pytest
 
 from harness import case as cases
 from harness.abi import ABI
-from harness.battery import BATTERY, Item, Level, no_descriptor, provoked_alone
+from harness.battery import BATTERY, Item, Level, lowest_free, no_descriptor, provoked_alone
 from harness.case import Case, Protection
 from harness.channel import RefusedError
 from harness.contract import DATA_AT, PAGE, Contract, SizeField
 from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.how import KeepsNothing, Meter, NoProgram, StepFails, WithoutDescriptors
 from harness.interface import Interface, Observed
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Argument, Program, at
 from harness.splats import SplatError
@@ -140,8 +141,20 @@ def _only_a_guest(interface: Interface) -> None:
         pytest.skip("what this machine's kernel holds is not ours alone")
 
 
-def _compare(interface: Interface, before: Held, what: str) -> list[Mismatch]:
-    """Nothing when the kernel holds no more than before; what is freed late is waited for."""
+def _compare(
+    interface: Interface,
+    before: Held,
+    what: str,
+    case: Case,
+    *,
+    times: int,
+    warm: int,
+    no_descriptors: bool = False,
+) -> list[Mismatch]:
+    """Nothing when the kernel holds no more than before; what is freed late is waited for.
+
+    ``case`` was made ``warm`` times before, and so many ``times`` since.
+    """
     slab = MOST_SLAB_KASAN if has(interface, MEMLEAK) else MOST_SLAB
     end = time.monotonic() + LATE_SECONDS
     while (grown := held(interface).beyond(before, slab=slab)) and time.monotonic() < end:
@@ -149,7 +162,24 @@ def _compare(interface: Interface, before: Held, what: str) -> list[Mismatch]:
     if not grown:
         return []
     allowed = "nothing is left behind"
-    return [Mismatch(first=what, last=what, count=1, allowed=allowed, seen=grown, cause="held")]
+    how = KeepsNothing(
+        meters=((Meter.SLAB, slab), (Meter.MEMORY, MOST_PAGES), (Meter.FILES, MOST_FILES)),
+        times=times,
+        before=warm,
+        no_descriptors=no_descriptors,
+    )
+    return [
+        Mismatch(
+            first=what,
+            last=what,
+            count=1,
+            allowed=allowed,
+            seen=grown,
+            cause="held",
+            case=case,
+            how=how,
+        )
+    ]
 
 
 def _loop(interface: Interface, case: Case, count: int) -> None:
@@ -178,11 +208,14 @@ def _calls(interface: Interface) -> int:
     return REFUSED_CALLS // 20 if has(interface, MEMLEAK) else REFUSED_CALLS
 
 
-def _warm(interface: Interface, case: Case, count: int, *, kinds: int = 1) -> Held:
-    """Make some of the calls, which are one of several kinds; what the kernel holds then."""
-    few = min(count, WARM_UP // kinds)
-    _loop(interface, case, count if has(interface, MEMLEAK) else few)
-    return held(interface)
+def _warm(interface: Interface, case: Case, count: int, *, kinds: int = 1) -> tuple[Held, int]:
+    """Make some of the calls, which are one of several kinds.
+
+    What the kernel holds then, and how many they were.
+    """
+    warm = count if has(interface, MEMLEAK) else min(count, WARM_UP // kinds)
+    _loop(interface, case, warm)
+    return held(interface), warm
 
 
 def _loops(interface: Interface) -> list[Case]:
@@ -207,12 +240,13 @@ def _refused_calls_keep_nothing(interface: Interface, level: Level) -> None:
         if seen.errno != interface.predict(case).errno:
             continue  # another property's
         count = _calls(interface) // len(several)
-        before = _warm(interface, case, count, kinds=len(several))
+        before, warm = _warm(interface, case, count, kinds=len(several))
         _loop(interface, case, count)
         words = cases.describe(
             interface.contract, interface.layout, case, register=interface.abi.register
         )
-        for mismatch in _compare(interface, before, f"{count:,} times {words}"):
+        words = f"{count:,} times {words}"
+        for mismatch in _compare(interface, before, words, case, times=count, warm=warm):
             found.add(mismatch)
     # So many may have taken what a process has of its own, its descriptors: that is
     # for P20 to say, and not for each test that finds none left.
@@ -254,21 +288,36 @@ def _calls_without_a_descriptor_keep_nothing(interface: Interface, level: Level)
         if seen.errno != errno.EMFILE:
             raise ContractBrokenError(
                 f"{interface.abi.name}: {interface.contract.name}() with RLIMIT_NOFILE at 0:",
-                [_not(case, interface, "EMFILE", seen)],
+                [_not(case, interface, "EMFILE", seen, how=WithoutDescriptors(errno=errno.EMFILE))],
             )
         count = _calls(interface)
-        before = _warm(interface, case, count)
+        before, warm = _warm(interface, case, count)
         _loop(interface, case, count)
-        found = _compare(interface, before, f"{count:,} times EMFILE")
+        found = _compare(
+            interface,
+            before,
+            f"{count:,} times EMFILE",
+            case,
+            times=count,
+            warm=warm,
+            no_descriptors=True,
+        )
     interface.fail_on(found)
 
 
-def _not(case: Case, interface: Interface, allowed: str, seen: object) -> Mismatch:
+def _not(case: Case, interface: Interface, allowed: str, seen: object, *, how: object) -> Mismatch:
     words = cases.describe(
         interface.contract, interface.layout, case, register=interface.abi.register
     )
     return Mismatch(
-        first=words, last=words, count=1, allowed=allowed, seen=str(seen), cause=allowed
+        first=words,
+        last=words,
+        count=1,
+        allowed=allowed,
+        seen=str(seen),
+        cause=allowed,
+        case=case,
+        how=how,
     )
 
 
@@ -282,8 +331,9 @@ def _accepted_calls_keep_nothing(interface: Interface, level: Level) -> None:
     interface.sweep(rule)
     before = held(interface)
     interface.sweep(rule)
-    words = f"{side**2:,} times {interface.case()}, and close()"
-    interface.fail_on(_compare(interface, before, words))
+    case, times = interface.case(), side**2
+    words = f"{times:,} times {case}, and close()"
+    interface.fail_on(_compare(interface, before, words, case, times=times, warm=times))
 
 
 # P23: what is lost.
@@ -412,14 +462,6 @@ def _with_fault(interface: Interface, case: Case, nth: int) -> Injected:
     return Injected(hit=hit, seen=seen)
 
 
-def _lowest(interface: Interface) -> int:
-    """The lowest free descriptor."""
-    program = Program()
-    free = program.syscall(interface.number("dup"), 0)
-    program.syscall(interface.number("close"), free)
-    return interface.caller.run(program)[free.index].ret
-
-
 def _each_step_fails(interface: Interface, level: Level) -> None:
     """Every allocation and copy of a call fails in turn: a stated error, and nothing is left.
 
@@ -431,7 +473,7 @@ def _each_step_fails(interface: Interface, level: Level) -> None:
     for path, value in FAULT_SETTINGS.items():
         interface.target.write_file(path, value)
     found = Causes()
-    lowest = _lowest(interface)
+    lowest = lowest_free(interface)
     tried = [interface.case(), *_loops(interface)]
     for case in tried:
         if case.pointer is not None or (case.hole or 0) > AREA_BYTES - PAGE:
@@ -442,14 +484,22 @@ def _each_step_fails(interface: Interface, level: Level) -> None:
             injected = _with_fault(interface, case, nth)
             if not injected.hit:
                 break
+            how = StepFails(
+                nth=nth, stated=tuple(sorted(stated)), settings=tuple(FAULT_SETTINGS.items())
+            )
             if injected.seen.errno not in stated or injected.seen.signal:
                 names = ", ".join(errno.errorcode.get(one, "success") for one in sorted(stated))
-                found.add(_not(case, interface, f"step {nth} fails: {names}", injected.seen))
+                words = f"step {nth} fails: {names}"
+                found.add(_not(case, interface, words, injected.seen, how=how))
+            if (now := lowest_free(interface)) != lowest:
+                free = f"step {nth} fails: the lowest free descriptor stays {lowest}"
+                found.add(_not(case, interface, free, f"it is {now}", how=how))
+                lowest = now
         else:
-            found.add(_not(case, interface, f"at most {MOST_SITES} steps", "more"))
-    if (now := _lowest(interface)) != lowest:
-        free = f"the lowest free descriptor is {lowest}"
-        found.add(_not(interface.case(), interface, free, f"it is {now}"))
+            reason = NoProgram(
+                why="that a call has more steps than are tried is no fault of its own"
+            )
+            found.add(_not(case, interface, f"at most {MOST_SITES} steps", "more", how=reason))
     interface.fail_on(found.all())
     check_leaks(interface)
 

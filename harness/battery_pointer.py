@@ -17,7 +17,8 @@ from harness.battery import BATTERY, Item, Level, effect_is_known
 from harness.case import PAGE, Case
 from harness.contract import DATA_AT, PIECES_AT, Contract, Points, piece_at
 from harness.findings import ContractBrokenError, Mismatch
-from harness.interface import Interface
+from harness.how import Above4GiB
+from harness.interface import Interface, SetupError
 from harness.model import SCRATCH_AT, errno_name
 from harness.program import AREA_BYTES, SCRATCH, Program, at
 
@@ -25,6 +26,8 @@ from harness.program import AREA_BYTES, SCRATCH, Program, at
 HIGH = 1 << 40
 #: The first byte of the scratch area that is there once more.
 MAPPED = PIECES_AT // PAGE * PAGE
+#: Where the first of the contract's pieces is there.
+HIGH_PIECES = HIGH + PIECES_AT - MAPPED
 
 
 def _no_pointer(contract: Contract, abi: ABI) -> str | None:
@@ -113,6 +116,8 @@ def _above_4_gib(interface: Interface, level: Level) -> None:
                         else f"anything but {errno_name(below)}",
                         seen=errno_name(above) if above else "success",
                         cause="above 4 GiB",
+                        case=dataclasses.replace(high, way=way),
+                        how=Above4GiB(low=dataclasses.replace(low, way=way), at=HIGH_PIECES),
                     )
                 ],
             )
@@ -137,7 +142,8 @@ def _answer(interface: Interface, case: Case) -> int:
     placed = interface.place_in(program, case)
     program.syscall(interface.number("munmap"), HIGH, length)
     results = interface.caller.run(program)
-    assert results[mapped.index].ret == HIGH, "mmap() failed"
+    if results[mapped.index].ret != HIGH:
+        raise SetupError(f"mmap() above 4 GiB failed: {results[mapped.index]}")
     return results[placed.index].errno
 
 

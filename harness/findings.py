@@ -7,6 +7,12 @@ import dataclasses
 from typing import Protocol
 
 from harness.case import Case
+from harness.how import NoProgram
+
+#: Of a byte that was found changed when no call had been made yet.
+NOBODYS_WRITE = NoProgram(
+    why="no call had been made yet: what wrote it is behind the answer to a request before"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,8 +26,15 @@ class Mismatch:
     seen: str  #: what the kernel did with the first
     cause: str  #: what tells this cause from another
     case: Case | None = None  #: the first call, for a reproducer
-    #: A Stall, a Race or a Watch: what one plain call does not show.
+    #: What shows it beside the case, or why nothing can: one of harness/how.py's, a Stall, a
+    #: Race or a Watch.
     how: object | None = None
+
+    def __post_init__(self) -> None:
+        if self.case is None and self.how is None:
+            raise ValueError(
+                f"{self.first}: nothing that shows it, and no reason why: harness/how.py"
+            )
 
     def __str__(self) -> str:
         span = self.first if self.count <= 1 else f"{self.first} … {self.last}"
@@ -63,6 +76,7 @@ class Causes:
                 seen=f"the byte at {row.canary:+d} from the struct changed",
                 cause="canary",
                 case=case,
+                how=None if case else NOBODYS_WRITE,
             )
         )
 

@@ -797,6 +797,15 @@ class Interface:
             return tuple((one.errno, one.written, one.strayed) for one in several)
         return tuple(row for one in self.thinned(rule) for row in self.sweep(one, again=again).rows)
 
+    def calls_of(self, rule: Sweep) -> Iterator[Case]:
+        """The calls behind rows(), in their order."""
+        if isinstance(self.contract.effect, Fills):
+            yield from self.sampled(rule)[::5]
+            return
+        for one in self.thinned(rule):
+            for point in sweep.points(one, self.contract):
+                yield sweep.case_of(one, self.contract, point)
+
     def verify(self, *rules: Sweep) -> None:
         """Run sweeps; ContractBrokenError when an outcome is not the allowed one."""
         found = Causes()

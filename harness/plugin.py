@@ -29,6 +29,7 @@ from harness.abi import ABI, ABIS, abi
 from harness.batteries import BATTERY, ELSEWHERE, Item, Level
 from harness.contract import Contract
 from harness.findings import ContractBrokenError
+from harness.how import NoProgram
 from harness.interface import Interface, SetupError
 from harness.lab import Lab, Setup
 from harness.report import coverage, ktap, reproducers, show
@@ -392,7 +393,7 @@ def _tell(item: pytest.Item, report: pytest.TestReport, error: ContractBrokenErr
 
 
 def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
-    """Write a C program for each cause that one call can show; say where it is."""
+    """Write a C program for each cause; say where it is, or why there is none."""
     interface = item.stash.get(INTERFACE, None)
     marker = item.get_closest_marker("prop")
     if interface is None or marker is None:
@@ -402,13 +403,13 @@ def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
     lines = []
     for mismatch in error.mismatches[: ContractBrokenError.SHOWN]:
         number = next(NUMBERS)
-        path = reproducers.write(interface, mismatch, directory, prop=marker.args[0], number=number)
-        if path is not None:
-            lines.append(f"reproducer: {path}")
-        if path is not None and item.config.option.prove:
-            headers = lab.compiler.headers if mismatch.cause == "layout" else None
-            said = prove.in_guest(lab, interface, path, headers=headers)
-            lines.append(f"reproduced: {said}")
+        one = reproducers.write(interface, mismatch, directory, prop=marker.args[0], number=number)
+        if isinstance(one, NoProgram):
+            lines.append(f"no reproducer: {one.why}")
+            continue
+        lines.append(f"reproducer: {one.path}")
+        if item.config.option.prove:
+            lines.append(f"reproduced: {prove.in_guest(lab, interface.target, one)}")
     return lines
 
 

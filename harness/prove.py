@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from pathlib import Path
 
-from harness.interface import Interface
 from harness.lab import Lab
+from harness.report.reproducers import Reproducer
+from harness.target import Target
 from vm import proc
 
 #: As its first comment says, and no warning.
@@ -20,10 +20,10 @@ RUN_SECONDS = 60.0
 _numbers = itertools.count()
 
 
-def in_guest(lab: Lab, interface: Interface, source: Path, *, headers: Path | None = None) -> str:
-    """Compile ``source`` and run it in the guest; its exit code and its line.
+def in_guest(lab: Lab, target: Target, program: Reproducer) -> str:
+    """Compile a reproducer and run it in the guest; its exit code and its line.
 
-    ``headers`` are a kernel's, for a program that says it needs them: of all
+    With the kernel's own headers where it says that it takes them: of all
     reproducers one about a layout alone does.
 
     The guest sees its root directory over 9p, which keeps what it has looked
@@ -33,19 +33,20 @@ def in_guest(lab: Lab, interface: Interface, source: Path, *, headers: Path | No
     home = lab.setup.report if lab.setup.local else lab.root
     where = home / f"prove-{next(_numbers)}"
     where.mkdir()
-    program = where / "repro"
-    include = ["-isystem", str(headers)] if headers else []
+    built_as = where / "repro"
+    own = lab.compiler.headers if program.headers else None
+    include = ["-isystem", str(own)] if own else []
     try:
         built = proc.run(
-            ["gcc", interface.abi.cflag, *STATIC, *include, "-o", program, source],
+            ["gcc", program.abi.cflag, *STATIC, *include, "-o", built_as, program.path],
             timeout=COMPILE_SECONDS,
             check=False,
             quiet=True,
         )
         if built.code:
             return f"it does not compile: {built.out.strip()}"
-        inside = str(program) if lab.setup.local else f"/{program.relative_to(home)}"
-        done = interface.target.execute([inside], seconds=RUN_SECONDS)
+        inside = str(built_as) if lab.setup.local else f"/{built_as.relative_to(home)}"
+        done = target.execute([inside], seconds=RUN_SECONDS)
         return f"exit {done.code}: {done.output.strip()}"
     finally:
         shutil.rmtree(where)

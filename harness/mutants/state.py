@@ -32,6 +32,7 @@ APART: Mapping[str, str] = {
     "harness/report/conformance.py": "the page about Linux's own interfaces",
     "harness/report/repro.py": "a reproducer is written when the test has failed",
     "harness/report/repro_layout.py": "the same",
+    "harness/report/repro_number.py": "the same",
     "harness/report/repro_outside.py": "the same",
     "harness/report/repro_snapshot.py": "the same",
     "harness/report/reproducers.py": "the same",

@@ -8,12 +8,11 @@ and the same memory, and says in one line and by its exit code what came of it:
 1 while the kernel misbehaves, 0 when it does what the contract says, 2 when
 the call could not be tried (no such system call here, or no permission).
 
-What is written down is a mismatch's Case.  A mismatch that has none cannot be
-reproduced by one call of one process, and render() and write() give None for
-it: memory that was found changed some calls later (a canary), a sweep that
-differs from another ABI's, a mapping past the end of a file.  What takes a
-second thread or somebody who watches has programs of its own, and so have
-layouts: harness/report/reproducers.py knows which is for what.
+What is written down is a mismatch's Case, and what stands beside it: of the
+kinds of harness/how.py those that are one call, or one call again and again.
+What takes a second thread or somebody who watches has programs of its own, and
+so have layouts and numbers: harness/report/reproducers.py knows which is for
+what, and where there is none.
 
 What the contract allows comes from the model, not from the mismatch's words;
 of those only the errno of `seen` is looked at, and the rest goes into the
@@ -26,13 +25,15 @@ import dataclasses
 import functools
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from errno import EACCES, ENOSYS, EPERM, errorcode
 from pathlib import Path
 
 import jinja2
 
 from harness import case as cases
+from harness import contract as contracts
+from harness import how as hows
 from harness import model
 from harness.abi import ways
 from harness.case import PAGE, Case, Protection
@@ -54,6 +55,7 @@ from harness.contract import (
     Value,
 )
 from harness.findings import Mismatch
+from harness.how import Meter
 from harness.identity import CALLER, Identity
 from harness.interface import Interface
 from harness.layout import Layout
@@ -165,6 +167,44 @@ class Named:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Whole:
+    """A call that is made first, and what it gets filled."""
+
+    given: Array
+    call: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]  #: (first byte, byte behind) of what is compared
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One thing by which it is told whether the kernel has kept something."""
+
+    what: str
+    expression: str  #: C, a long
+    most: int  #: that it may grow by
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Keeps:
+    """The call is made again and again."""
+
+    meters: tuple[Reading, ...]
+    times: int
+    before: int  #: that are made first
+    descriptor: bool  #: among the meters
+    kernel: bool  #: one of them is a file of /proc's
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """An injected fault."""
+
+    nth: int
+    condition: str  #: on err, C: it is none that is stated
+    settings: tuple[tuple[str, str], ...]  #: (file, what is written)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
     """What the template fills in."""
 
@@ -182,6 +222,16 @@ class Facts:
     data: Array | None  #: what lies at known addresses: Bytes arguments and pieces
     data_at: str
     setup: tuple[str, ...]  #: lines that make what the call needs
+    before: tuple[str, ...]  #: lines before each call
+    past_end: bool  #: the hole is a page past a file's end
+    cloexec: int | None  #: what F_GETFD has to give; None: it is not asked
+    high: str  #: where the pieces lie once more; empty: nowhere
+    whole: Whole | None
+    keeps: Keeps | None
+    closes: bool  #: an accepted call's descriptor is closed in each turn
+    reads: bool  #: and read from
+    no_descriptors: bool  #: the process may open no further file
+    step: Step | None
     child: bool  #: an accepted call makes a process
     filled: tuple[tuple[int, int], ...]  #: spans of the struct that it may write
     held: Array | None  #: what read(2) has to give
@@ -605,7 +655,12 @@ def _size_check(
 def setup_lines(interface: Interface) -> Iterator[str]:
     """The set-up's calls, and those before each call, as C."""
     asked = interface.asked.with_constants(interface.constant)
-    for step in (*asked.setup, *asked.before):
+    yield from _step_lines(interface, (*asked.setup, *asked.before))
+
+
+def _step_lines(interface: Interface, steps: Iterable[contracts.Step]) -> Iterator[str]:
+    asked = interface.asked.with_constants(interface.constant)
+    for step in steps:
         args = [f"{_step_arg(arg)}" for arg in step.args]
         call = f"syscall({', '.join((f'__NR_{step.call}', *args))})"
         if step.name:
@@ -628,11 +683,13 @@ def _step_arg(arg: object) -> str:
     return f"(long){arg:#x}ULL"
 
 
-def _place(case: Case) -> tuple[str, str]:
+def _place(case: Case, how: object) -> tuple[str, str]:
     """Where the struct lies, as C and in words."""
     if case.hole is not None:
         place = f"area + AREA - {case.hole}" if case.hole else "area + AREA"
-        return place, f"its byte {case.hole} is the first of an inaccessible page"
+        what = "page past a file's end" if isinstance(how, hows.PastTheEnd) else "inaccessible page"
+        article = "an" if what.startswith("i") else "a"
+        return place, f"its byte {case.hole} is the first of {article} {what}"
     if case.at_page_start:
         if not case.shift:
             return "area", "behind an inaccessible page"
@@ -690,21 +747,77 @@ def file_name(interface: Interface, *, prop: str, number: int) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)) + ".c"
 
 
-def render(
-    interface: Interface, mismatch: Mismatch, *, prop: str, name: str | None = None
-) -> str | None:
-    """The program's source; None for a mismatch without a case (see above).
+def _allowed(interface: Interface, case: Case, how: object) -> model.Outcome:
+    """What has to come of the call."""
+    match how:
+        case hows.Above4GiB(low=low):
+            # What is read back has the address in it, which is another.
+            return dataclasses.replace(interface.predict(low), held=None)
+        case hows.WithoutDescriptors(errno=errno) | hows.NotThere(errno=errno):
+            return model.Outcome(errno=errno)
+        case _:
+            return interface.predict(case)
+
+
+def _whole(interface: Interface, how: object, *, function: str, number: str) -> Whole | None:
+    if not isinstance(how, hows.AsTheWhole):
+        return None
+    args = tuple(Call(interface=interface, case=how.whole).args())
+    note = f"{interface.contract.tag} in its whole size"
+    return Whole(
+        given=array_of("whole_given", how.whole.memory, interface, note),
+        call=call_lines(function, number, args),
+        spans=how.spans,
+    )
+
+
+#: How a meter is read, as C.
+READINGS = {
+    Meter.DESCRIPTOR: "lowest_free_descriptor()",
+    Meter.SLAB: 'number_in("/proc/meminfo", "SUnreclaim:")',
+    Meter.MEMORY: 'total - number_in("/proc/meminfo", "MemFree:")',
+    Meter.FILES: 'number_in("/proc/sys/fs/file-nr", "")',
+}
+
+
+def _keeps(how: object) -> Keeps | None:
+    if not isinstance(how, hows.KeepsNothing):
+        return None
+    return Keeps(
+        meters=tuple(
+            Reading(what=meter.value, expression=READINGS[meter], most=most)
+            for meter, most in how.meters
+        ),
+        times=how.times,
+        before=how.before,
+        descriptor=any(meter is Meter.DESCRIPTOR for meter, _ in how.meters),
+        kernel=any(meter is not Meter.DESCRIPTOR for meter, _ in how.meters),
+    )
+
+
+def _step(how: object) -> Step | None:
+    if not isinstance(how, hows.StepFails):
+        return None
+    return Step(
+        nth=how.nth,
+        condition=" && ".join(f"err != {errno_of(one)}" if one else "err" for one in how.stated),
+        settings=tuple((path, value.decode()) for path, value in how.settings),
+    )
+
+
+def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str | None = None) -> str:
+    """The program's source.
 
     ``prop`` is a key of PROPERTIES, ``name`` the file that the first comment
     says to compile.
     """
     case = mismatch.case
-    if case is None:
-        return None
+    assert case is not None  # else its `how` has a program or a reason of its own
     contract, abi = interface.contract, interface.abi
     source = name or file_name(interface, prop=prop, number=1)
     call = Call(interface=interface, case=case)
-    allowed = interface.predict(case)
+    how = mismatch.how
+    allowed = _allowed(interface, case, how)
     entry = call.entry()
     guard, number_name, number, number_note = call.number()
 
@@ -734,18 +847,26 @@ def render(
     if pieces:
         arrays.append(constant_of("pieces", contract.data[PIECES_AT - DATA_AT :]))
     held = None
-    if isinstance(contract.effect, ReadBack) and allowed.held is not None:
+    shown = not isinstance(how, hows.StepFails)
+    if isinstance(contract.effect, ReadBack) and allowed.held is not None and shown:
         name_of_held = "held_but_for_the_pid" if case.peer else "held"
         held = array_of(name_of_held, allowed.held, interface, "What read(2) has to give then")
 
-    look = memory and case.protection is not Protection.NONE
+    apart = isinstance(how, (hows.KeepsNothing, hows.StepFails))
+    look = memory and case.protection is not Protection.NONE and not apart
     size = _size_check(interface, case, present, allowed) if look else None
     expected = errno_of(allowed.errno) if allowed.errno else "accepted"
     if size and size.changes:
         expected += f", size set to {size.shown}"
     if held:
         expected += ", and the kernel holds what was given"
-    place, place_note = _place(case)
+    place, place_note = _place(case, how)
+    asked = interface.asked.with_constants(interface.constant)
+    function = entry.name if entry else "syscall"
+    keeps = _keeps(how)
+    limited = isinstance(how, hows.WithoutDescriptors) or (
+        isinstance(how, hows.KeepsNothing) and how.no_descriptors
+    )
     facts = Facts(
         title=f"{contract.name}() as {abi.name} breaks its contract: {prop}, "
         f"{PROPERTIES.get(prop, 'a property of its own')}",
@@ -761,7 +882,17 @@ def render(
         given=memory and bool(present),
         data=data,
         data_at=f"{lib.WIRE_SCRATCH_AT + DATA_AT:#x}",
-        setup=tuple(setup_lines(interface)),
+        setup=tuple(_step_lines(interface, asked.setup)),
+        before=tuple(_step_lines(interface, asked.before)),
+        past_end=isinstance(how, hows.PastTheEnd),
+        cloexec=int(how.wanted) if isinstance(how, hows.CloseOnExec) else None,
+        high=f"{how.at:#x}ul" if isinstance(how, hows.Above4GiB) else "",
+        whole=_whole(interface, how, function=function, number=number_name),
+        keeps=keeps,
+        closes=isinstance(contract.effect, (ReadBack, Descriptor)),
+        reads=held is not None,
+        no_descriptors=limited,
+        step=_step(how),
         child=isinstance(contract.effect, Child),
         filled=allowed.filled,
         held=held,
@@ -780,7 +911,7 @@ def render(
         who=_becoming(interface, case),
         peer=_named(interface, case),
         entry=entry,
-        call=call_lines(entry.name if entry else "syscall", number_name, tuple(call.args())),
+        call=call_lines(function, number_name, tuple(call.args())),
         errno=errno_of(allowed.errno),
         not_tried=not_tried(mismatch, allowed),
         descriptor=not allowed.errno and isinstance(contract.effect, (ReadBack, Descriptor)),
@@ -793,15 +924,13 @@ def render(
 
 def write(
     interface: Interface, mismatch: Mismatch, directory: Path, *, prop: str, number: int
-) -> Path | None:
-    """Write the program into ``directory``, which is made; None as for render().
+) -> Path:
+    """Write the program into ``directory``, which is made.
 
     ``number`` tells several of one property and ABI apart.
     """
     name = file_name(interface, prop=prop, number=number)
     text = render(interface, mismatch, prop=prop, name=name)
-    if text is None:
-        return None
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / name
     path.write_text(text, encoding="utf-8")

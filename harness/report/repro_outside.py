@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from harness import outside
 from harness.abi import Way
-from harness.contract import MOST_ARGS, Bytes, SizeIoctl
+from harness.contract import DATA_AT, MOST_ARGS, PAGE, Bytes, Made, SizeIoctl
 from harness.findings import Mismatch
 from harness.interface import Interface
 from harness.outside import Watch
@@ -20,6 +20,7 @@ from harness.program import ARENA, Address
 from harness.report import repro
 from harness.report.repro import Array, Call, Entry
 from harness.report.results import PROPERTIES
+from harness.wire import lib
 
 
 def _entry(call: Call) -> Entry | None:
@@ -31,12 +32,15 @@ def _entry(call: Call) -> Entry | None:
 
 def _args(interface: Interface, one: Watch) -> Iterator[str]:
     """The six registers, as C."""
+    asked = dict(enumerate(interface.asked.args))
     for index, arg in enumerate(one.args):
-        if isinstance(arg, Address):
+        if isinstance(made := asked.get(index), Made):
+            yield f"made_{made.step}"
+        elif isinstance(arg, Address):
             inside = "params" if arg.area == ARENA else f"(area + 4 * PAGE + {_place(one, index)})"
             yield f"(uintptr_t){inside}"
         else:
-            assert isinstance(arg, int)  # nothing of a set-up's is among them
+            assert isinstance(arg, int)  # no result of the same program's
             yield f"{arg % (1 << 64):#x}ULL"
 
 
@@ -59,19 +63,32 @@ def _arrays(interface: Interface, one: Watch) -> list[Array]:
     return found
 
 
+def _patches(interface: Interface, one: Watch) -> Iterator[str]:
+    """What the filter compares of a register that the set-up fills, as C."""
+    if one.filter is None:
+        return
+    for place, (index, value) in enumerate(one.filter.args.items()):
+        asked, made = dict(enumerate(interface.asked.args)).get(index), one.args[index]
+        if not isinstance(asked, Made) or not isinstance(made, int):
+            continue
+        for half in range(2):
+            # Behind the arch and the number, each compared by two instructions.
+            at = 2 * (2 + 2 * place + half) + 1
+            other = ((value ^ made) >> 32 * half) & 0xFFFF_FFFF
+            yield f"code[{at}].k = (uint32_t)(args[{index}] >> {32 * half}) ^ {other:#x};"
+
+
 def _by(one: Watch) -> str:
     if one.filter is not None:
         return "behind a seccomp(2) filter"
     return "while its tracepoints are on" if one.event else "while ptrace(2) stops at it"
 
 
-def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) -> str | None:
-    """The program's source; None where the call needs more than its arguments."""
+def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) -> str:
+    """The program's source."""
     one = mismatch.how
     assert isinstance(one, Watch)
     contract, abi = interface.contract, interface.abi
-    if interface.asked.setup or contract.pieces:
-        return None
     way: Way = one.case.way or interface.ways[0]
     call = Call(interface=interface, case=one.case)
     guard, number_name, number, number_note = call.number()
@@ -108,6 +125,10 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) ->
         "event": one.event,
         "entry": _entry(call),
         "args": tuple(_args(interface, one)),
+        "patches": tuple(_patches(interface, one)),
+        "laid_out": repro.constant_of("laid_out", contract.data) if contract.pieces else None,
+        "data_at": f"{lib.WIRE_SCRATCH_AT + DATA_AT:#x}",
+        "data_pages": lib.WIRE_ARENA // PAGE,
         "memory": one.case.pointer is None,
         "low": call.low,
         "setup": tuple(repro.setup_lines(interface)),

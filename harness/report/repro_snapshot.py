@@ -108,14 +108,13 @@ def _arrays(interface: Interface, case: Case, more: Sequence[Array]) -> list[Arr
     return [*found, *more]
 
 
-def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) -> str | None:
-    """The program's source; None where the call is no system call of a process's own."""
+def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) -> str:
+    """The program's source."""
     one = mismatch.how
     assert isinstance(one, (Stall, Race))
     contract, abi = interface.contract, interface.abi
     call = Call(interface=interface, case=one.case)
-    if call.raw:
-        return None
+    entry = call.entry()
     guard, number_name, number, number_note = call.number()
     where = contract.size if isinstance(contract.size, SizeField) else None
     shows = interface.ksize if isinstance(contract.effect, ReadBack) else 0
@@ -149,7 +148,10 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) ->
         "data_at": f"{lib.WIRE_SCRATCH_AT + DATA_AT:#x}",
         "data_pages": lib.WIRE_ARENA // PAGE,
         "setup": tuple(repro.setup_lines(interface)),
-        "call": repro.call_lines("syscall", number_name, tuple(call.args())),
+        "entry": entry,
+        "call": repro.call_lines(
+            entry.name if entry else "syscall", number_name, tuple(call.args())
+        ),
         "not_tried": _not_tried(mismatch, allowed),
     }
     return repro.template("repro_snapshot.c.j2").render({**facts, **own})

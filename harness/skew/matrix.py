@@ -21,6 +21,7 @@ from harness.abi import Way
 from harness.case import Case
 from harness.contract import AtMost, Contract, Process, SizeField, UnknownBits
 from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.how import NoProgram, NotThere
 from harness.interface import Interface
 from harness.layout import Layout
 from harness.skew import programs
@@ -303,6 +304,7 @@ def _changed(cell: Cell, rule: Sweep) -> list[Mismatch]:
                     allowed=f"{then.allowed}, by the contract of {cell.program.version}",
                     seen=f"{now.allowed}, by the contract of this kernel",
                     cause=f"the contracts: {then.allowed.differs(now.allowed)}",
+                    how=NoProgram(why="two contracts differ, and no kernel is at fault"),
                 )
             )
     return found.all()
@@ -350,6 +352,7 @@ def _transcripts(
             allowed=str(wanted),
             seen=str(seen),
             cause=f"{who}: {words}",
+            how=NoProgram(why=f"it is a program that shows it: {programs.SOURCE.name}"),
         )
     ]
 
@@ -419,6 +422,14 @@ def check_absent(cell: Cell) -> None:
                         allowed=str(absent),
                         seen=str(seen),
                         cause=f"{absent} → {seen}",
+                        case=case,
+                        how=NotThere(
+                            errno=codes.ENOSYS,
+                            contract=interface.contract,
+                            layout=interface.layout,
+                            number=interface.number(interface.contract.number, way),
+                            constant=interface.constant,
+                        ),
                     )
                 )
     if cell.row.above is None:

@@ -11,6 +11,7 @@ import pytest
 
 from harness import interfaces, known
 from harness.findings import Mismatch
+from harness.how import NoProgram
 from harness.known import Known, Sign
 from harness.report import conformance
 from harness.report.conformance import Run
@@ -33,7 +34,15 @@ ABIS = ("m64", "m32", "mx32")
 
 
 def mismatch(cause: str = "EINVAL → success", first: str = "usize 24, flags = 0x4") -> Mismatch:
-    return Mismatch(first=first, last=first, count=1, allowed="EINVAL", seen="success", cause=cause)
+    return Mismatch(
+        first=first,
+        last=first,
+        count=1,
+        allowed="EINVAL",
+        seen="success",
+        cause=cause,
+        how=NoProgram(why="it is for a test"),
+    )
 
 
 def test_the_table_is_whole() -> None:

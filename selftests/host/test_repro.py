@@ -10,11 +10,14 @@ Then the same with openat2(2) and sched_setattr(2) and the real kernel.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
 import dataclasses
+import enum
 import errno
 import fcntl
+import inspect
 import os
 import re
 import select
@@ -37,11 +40,12 @@ from fakexyzzy import CAPABILITY, FAULTS, NEWER, POINTERS, POINTING, PRIVILEGE, 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import battery, model
 from harness import case as cases
-from harness import model
+from harness import how as hows
 from harness import target as targets
 from harness.abi import ABI, ABIS, WAYS, abi
-from harness.batteries import BATTERY, Level
+from harness.batteries import BATTERY, MODULES, Level
 from harness.caller.build import Programs
 from harness.case import Case, Protection
 from harness.contract import (
@@ -69,13 +73,16 @@ from harness.contract import (
 )
 from harness.contract import Descriptor as DescriptorEffect
 from harness.findings import ContractBrokenError, Mismatch
+from harness.how import NoProgram
 from harness.identity import NOBODY, PEERS, identities
 from harness.interface import Interface
 from harness.interfaces import xyzzy
 from harness.interfaces.sched_setattr import CONTRACT as SCHED_SETATTR
 from harness.layout import Compiler, Field, Layout
+from harness.outside import Watch
 from harness.program import MAX_ERRNO
-from harness.report import repro
+from harness.report import repro, reproducers
+from harness.stall import Race, Stall
 from harness.target import Target
 
 STRICT = ("-O2", "-Wall", "-Wextra", "-Werror")
@@ -1048,12 +1055,40 @@ def test_the_stack_is_poisoned_where_it_can_show(make: Make) -> None:
     assert len(calls) == 1
 
 
-def test_a_mismatch_without_a_case(make: Make, tmp_path: Path) -> None:
+#: What stands beside a mismatch that has no program, and the words that are its reason.
+REASON = NoProgram(why="it is for a test")
+
+
+def test_a_mismatch_has_a_program_or_a_reason(make: Make, tmp_path: Path) -> None:
     interface = make(XYZZY, abi("m64"))
-    canary = dataclasses.replace(mismatch_of(interface, interface.case()), case=None)
-    assert repro.render(interface, canary, prop="P5") is None
-    assert repro.write(interface, canary, tmp_path / "none", prop="P5", number=1) is None
-    assert not (tmp_path / "none").exists()
+    known = mismatch_of(interface, interface.case())
+    with pytest.raises(ValueError, match="no reason why"):
+        dataclasses.replace(known, case=None)
+    canary = dataclasses.replace(known, case=None, how=REASON)
+    where = tmp_path / "none"
+    assert reproducers.write(interface, canary, where, prop="P5", number=1) is REASON
+    assert not where.exists()
+
+
+def test_each_kind_of_mismatch_is_a_program_or_a_reason() -> None:
+    """Whatever harness/how.py has, and a stall, a race, a watch: reproducers knows it.
+
+    And no item says what a kernel did wrong by an assertion, which would have neither.
+    """
+    kinds = {
+        value
+        for _, value in inspect.getmembers(hows, inspect.isclass)
+        if value.__module__ == hows.__name__ and not issubclass(value, enum.Enum)
+    }
+    parts = {hows.Claim}  # of Claims
+    assert kinds - parts | {Stall, Race, Watch} == set(reproducers.KINDS)
+    for module in ("battery", *(one.__name__.split(".")[-1] for one in MODULES)):
+        source = Path(battery.__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Assert):
+                text = ast.unparse(node.test)
+                narrows = re.fullmatch(r"isinstance\(.*\)|.* is not None", text)
+                assert narrows, f"{module}.py:{node.lineno}: {text}"
 
 
 LAYOUT = Layout(

@@ -23,6 +23,7 @@ from harness.interface import Interface
 from harness.lab import Lab
 from harness.outside import Filter, Watch
 from harness.report import reproducers
+from harness.report.reproducers import Reproducer
 
 QUICK = Level()
 #: Of hundreds of stalls, as many as one ABI has compiled in some seconds.
@@ -30,9 +31,9 @@ STALLS = 6
 
 
 def proved(lab: Lab, interface: Interface, one: Mismatch, where: Path, prop: str) -> str:
-    path = reproducers.write(interface, one, where, prop=prop, number=1)
-    assert path is not None
-    return prove.in_guest(lab, interface, path)
+    program = reproducers.write(interface, one, where, prop=prop, number=1)
+    assert isinstance(program, Reproducer), one
+    return prove.in_guest(lab, interface.target, program)
 
 
 def mismatch(how: object) -> Mismatch:
