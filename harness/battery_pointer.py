@@ -117,7 +117,9 @@ def _above_4_gib(interface: Interface, level: Level) -> None:
                         seen=errno_name(above) if above else "success",
                         cause="above 4 GiB",
                         case=dataclasses.replace(high, way=way),
-                        how=Above4GiB(low=dataclasses.replace(low, way=way), at=HIGH_PIECES),
+                        how=Above4GiB(
+                            low=dataclasses.replace(low, way=way), fault=check.errno, at=HIGH_PIECES
+                        ),
                     )
                 ],
             )

@@ -53,10 +53,12 @@ class CloseOnExec:
 class Above4GiB:
     """The pieces lie once more above 4 GiB, and one field of the case leads there.
 
-    The outcome is that of ``low``, the same call with the pieces below.
+    The outcome is that of ``low``, the same call with the pieces below, and not
+    ``fault``: an errno.
     """
 
     low: Case
+    fault: int
     at: int  #: where the pieces lie, above
 
 

@@ -176,6 +176,15 @@ class Whole:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Lower:
+    """The same call with another address, which is made first."""
+
+    given: Array
+    call: tuple[str, ...]
+    fault: str  #: the errno of an address that leads nowhere
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
     """One thing by which it is told whether the kernel has kept something."""
 
@@ -227,6 +236,7 @@ class Facts:
     cloexec: int | None  #: what F_GETFD has to give; None: it is not asked
     high: str  #: where the pieces lie once more; empty: nowhere
     whole: Whole | None
+    lower: Lower | None
     keeps: Keeps | None
     closes: bool  #: an accepted call's descriptor is closed in each turn
     reads: bool  #: and read from
@@ -751,8 +761,7 @@ def _allowed(interface: Interface, case: Case, how: object) -> model.Outcome:
     """What has to come of the call."""
     match how:
         case hows.Above4GiB(low=low):
-            # What is read back has the address in it, which is another.
-            return dataclasses.replace(interface.predict(low), held=None)
+            return interface.predict(low)
         case hows.WithoutDescriptors(errno=errno) | hows.NotThere(errno=errno):
             return model.Outcome(errno=errno)
         case _:
@@ -768,6 +777,18 @@ def _whole(interface: Interface, how: object, *, function: str, number: str) -> 
         given=array_of("whole_given", how.whole.memory, interface, note),
         call=call_lines(function, number, args),
         spans=how.spans,
+    )
+
+
+def _lower(interface: Interface, how: object, *, function: str, number: str) -> Lower | None:
+    if not isinstance(how, hows.Above4GiB):
+        return None
+    args = tuple(Call(interface=interface, case=how.low).args())
+    note = f"{interface.contract.tag} with the address below 4 GiB"
+    return Lower(
+        given=array_of("given_below", how.low.memory, interface, note),
+        call=call_lines(function, number, args),
+        fault=errno_of(how.fault),
     )
 
 
@@ -847,12 +868,12 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str | N
     if pieces:
         arrays.append(constant_of("pieces", contract.data[PIECES_AT - DATA_AT :]))
     held = None
-    shown = not isinstance(how, hows.StepFails)
+    shown = not isinstance(how, (hows.StepFails, hows.Above4GiB))
     if isinstance(contract.effect, ReadBack) and allowed.held is not None and shown:
         name_of_held = "held_but_for_the_pid" if case.peer else "held"
         held = array_of(name_of_held, allowed.held, interface, "What read(2) has to give then")
 
-    apart = isinstance(how, (hows.KeepsNothing, hows.StepFails))
+    apart = isinstance(how, (hows.KeepsNothing, hows.StepFails, hows.Above4GiB))
     look = memory and case.protection is not Protection.NONE and not apart
     size = _size_check(interface, case, present, allowed) if look else None
     expected = errno_of(allowed.errno) if allowed.errno else "accepted"
@@ -888,6 +909,7 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str | N
         cloexec=int(how.wanted) if isinstance(how, hows.CloseOnExec) else None,
         high=f"{how.at:#x}ul" if isinstance(how, hows.Above4GiB) else "",
         whole=_whole(interface, how, function=function, number=number_name),
+        lower=_lower(interface, how, function=function, number=number_name),
         keeps=keeps,
         closes=isinstance(contract.effect, (ReadBack, Descriptor)),
         reads=held is not None,

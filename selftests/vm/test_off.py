@@ -7,19 +7,23 @@ import dataclasses
 import difflib
 import errno
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness import prove
 from harness.contract import Contract
+from harness.findings import Mismatch
+from harness.how import NotThere
 from harness.interface import Interface
 from harness.lab import Lab
+from harness.report import reproducers
+from harness.report.reproducers import Reproducer
 from vm import build
 from vm.errors import BuildError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.abi import ABI
 
 #: A file of the series that is compiled with the option and without it.
@@ -46,6 +50,37 @@ def test_enosys(lab: Lab, lab_without: Lab, contract: Contract, abi: ABI) -> Non
         for way in (None, *interface.other_ways):
             seen = interface.observe(dataclasses.replace(case, way=way))
             assert seen.errno == errno.ENOSYS, way
+
+
+@pytest.mark.prop("P18")
+def test_the_program_of_one_that_answers(
+    lab: Lab, lab_without: Lab, interface: Interface, tmp_path: Path
+) -> None:
+    """It exits 1 where there is the call, and 0 where there is not."""
+    for number, way in enumerate((None, *interface.other_ways)):
+        case = dataclasses.replace(interface.case(), way=way)
+        one = Mismatch(
+            first=str(case),
+            last=str(case),
+            count=1,
+            allowed="ENOSYS",
+            seen="success",
+            cause="ENOSYS → success",
+            case=case,
+            how=NotThere(
+                errno=errno.ENOSYS,
+                contract=interface.contract,
+                layout=interface.layout,
+                number=interface.number(interface.contract.number, way),
+                constant=interface.constant,
+            ),
+        )
+        program = reproducers.write(interface, one, tmp_path, prop="P18", number=number)
+        assert isinstance(program, Reproducer)
+        said = prove.in_guest(lab, interface.target, program)
+        assert said.startswith("exit 1: misbehaves: "), said
+        said = prove.in_guest(lab_without, lab_without.target(), program)
+        assert said.startswith("exit 0: behaves: "), said
 
 
 @pytest.mark.prop("P18")

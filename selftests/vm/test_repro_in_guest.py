@@ -12,6 +12,7 @@ import dataclasses
 import errno
 import functools
 import itertools
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,8 +20,17 @@ from pathlib import Path
 
 import pytest
 
+from harness import (
+    battery_kernel,
+    battery_outside,
+    battery_pointer,
+    battery_stall,
+    interfaces,
+    prove,
+    stall,
+)
 from harness import case as cases
-from harness.battery import BATTERY, Level
+from harness.batteries import BATTERY, Level
 from harness.case import Case, Protection
 from harness.contract import (
     PAGE,
@@ -28,15 +38,30 @@ from harness.contract import (
     Copy,
     FetchSize,
     Flags,
+    Made,
+    Piece,
     ReadBack,
     SizeBounds,
+    Step,
     Tail,
     UnknownBits,
+    piece_at,
 )
 from harness.findings import ContractBrokenError, Mismatch
+from harness.how import (
+    Above4GiB,
+    AsTheWhole,
+    Claims,
+    CloseOnExec,
+    PastTheEnd,
+    StepFails,
+    WithoutDescriptors,
+)
 from harness.interface import Interface
 from harness.lab import Lab
-from harness.report import repro
+from harness.outside import Filter
+from harness.report import repro, reproducers
+from harness.report.reproducers import Reproducer
 
 STATIC = ("-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s")
 #: For a program in the guest, which has ten seconds for its call.
@@ -199,3 +224,179 @@ def test_a_right_contract(interface: Interface, in_guest: Run, tmp_path: Path) -
         assert path is not None
         code, output = in_guest(path)
         assert (code, output.partition(":")[0]) == (0, "behaves"), (name, output)
+
+
+# What takes more than one plain call.
+
+
+def said_of(
+    lab: Lab, interface: Interface, one: Mismatch, where: Path, prop: str, number: int = 1
+) -> str:
+    program = reproducers.write(interface, one, where, prop=prop, number=number)
+    assert isinstance(program, Reproducer), one
+    return prove.in_guest(lab, interface.target, program)
+
+
+def shown_by(how: object, case: Case | None) -> Mismatch:
+    return Mismatch(
+        first=str(case),
+        last="",
+        count=1,
+        allowed="what it does",
+        seen="another",
+        cause="for a test",
+        case=case,
+        how=how,
+    )
+
+
+def found_by(interface: Interface, name: str) -> list[Mismatch]:
+    """What one item of the battery finds."""
+    (item,) = (item for item in BATTERY if item.name == name)
+    with pytest.raises(ContractBrokenError) as caught:
+        item.run(interface, Level())
+    return caught.value.mismatches
+
+
+def of(interface: Interface, contract: Contract) -> Interface:
+    """Another contract in the same ABI on the same target."""
+    return Interface(contract, interface.abi, compiler=interface.compiler, target=interface.target)
+
+
+#: A promise changed, and the item that notices with more than a plain call.
+WRONG_APART: dict[str, tuple[str, str, Callable[[Contract], Contract]]] = {
+    "past a file's end": (
+        "P8",
+        "past-the-end-of-a-file",
+        lambda c: changed(c, Copy, errno=errno.EINVAL),
+    ),
+    "another flag closes": (
+        "P20",
+        "close-on-exec",
+        lambda c: dataclasses.replace(c, effect=ReadBack(cloexec=(1, 1 << 1))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_APART)
+def test_a_wrong_contract_apart(name: str, lab: Lab, interface: Interface, tmp_path: Path) -> None:
+    prop, item, change = WRONG_APART[name]
+    wrong = of(interface, change(interface.contract))
+    for number, one in enumerate(found_by(wrong, item), start=1):
+        said = said_of(lab, wrong, one, tmp_path, prop, number)
+        assert said.startswith("exit 1: misbehaves: "), (one, said)
+    true = [shown_by(CloseOnExec(wanted=False), interface.case())]
+    if prop == "P8":
+        true = [dataclasses.replace(one, how=PastTheEnd()) for one in found_by(wrong, item)]
+    for one in true:
+        said = said_of(lab, interface, one, tmp_path / "true", prop)
+        assert said.startswith("exit 0: behaves: "), (one, said)
+
+
+def test_a_contract_with_a_field_moved(lab: Lab, interface: Interface, tmp_path: Path) -> None:
+    """P14 is red in this ABI, and its program says so to this ABI's compiler."""
+    moved = re.sub(
+        r"(__u32 param_1;)\s*(__aligned_u64 param_2;)\s*(__aligned_u64 param_3;)",
+        r"\1 \3 \2",
+        interface.asked.declaration,
+    )
+    assert moved != interface.asked.declaration
+    wrong = of(interface, dataclasses.replace(interface.asked, declaration=moved))
+    (one,) = found_by(wrong, "declaration-and-header")
+    said = said_of(lab, wrong, one, tmp_path, "P14")
+    assert said.startswith("exit 1: misbehaves: param_"), said
+    assert isinstance(one.how, Claims)
+    fields = {field.name: field for field in interface.layout.fields}
+    right = [
+        dataclasses.replace(claim, wanted=fields[claim.what].offset)
+        if claim.what in fields
+        else claim
+        for claim in one.how.claims
+    ]
+    true = dataclasses.replace(one, how=dataclasses.replace(one.how, claims=tuple(right)))
+    said = said_of(lab, interface, true, tmp_path / "true", "P14")
+    assert said.startswith("exit 0: behaves: "), said
+
+
+def test_an_errno_behind_all_checks(lab: Lab, interface: Interface, tmp_path: Path) -> None:
+    """With no descriptor left it is EMFILE, and nothing else."""
+    for number, code in ((0, errno.EMFILE), (1, errno.ENFILE)):
+        one = shown_by(WithoutDescriptors(errno=code), interface.case())
+        said = said_of(lab, interface, one, tmp_path, "P23", number)
+        assert said.startswith(f"exit {number}: "), said
+
+
+def test_an_answer_that_is_filled_in(lab: Lab, interface: Interface, tmp_path: Path) -> None:
+    """sched_getattr(2): a short struct gets the beginning of the whole one's, but for the size."""
+    its = of(interface, interfaces.load("sched_getattr"))
+    whole, short = its.case(), its.case(usize=its.contract.versions[0].size)
+    for number, spans in enumerate((((4, 48),), ((0, 48),))):
+        one = shown_by(AsTheWhole(whole=whole, spans=spans), short)
+        said = said_of(lab, its, one, tmp_path, "P2", number)
+        assert said.startswith(f"exit {number}: "), said
+
+
+def test_an_address_above_4_gib(lab: Lab, interface: Interface, tmp_path: Path) -> None:
+    """clone3(2): one that is as good as below, and one that leads nowhere below."""
+    if interface.abi.pointer == 4:
+        pytest.skip("a program of this ABI has no memory above 4 GiB")
+    its = of(interface, interfaces.load("clone3"))
+    (check,) = its.contract.pointers
+    high, low, nowhere = (
+        its.case(**{**check.beside, check.field: value})
+        for value in (battery_pointer.high_of(check), piece_at(check.at), PAGE)
+    )
+    for number, below in enumerate((low, nowhere)):
+        how = Above4GiB(low=below, fault=check.errno, at=battery_pointer.HIGH_PIECES)
+        said = said_of(lab, its, shown_by(how, high), tmp_path, "P13", number)
+        assert said.startswith(f"exit {number}: "), said
+
+
+def test_a_step_that_fails(lab: Lab, interface: Interface, tmp_path: Path) -> None:
+    """P24's programs; a kernel that injects no faults has none that could be tried."""
+    there = battery_kernel.has(interface, battery_kernel.FAIL_NTH.decode())
+    settings = tuple(battery_kernel.FAULT_SETTINGS.items())
+    for number, stated in enumerate(((0, errno.ENOMEM), (errno.EBADF,))):
+        how = StepFails(nth=1, stated=stated, settings=settings if there else ())
+        one = shown_by(how, interface.case())
+        said = said_of(lab, interface, one, tmp_path, "P24", number)
+        wanted = f"exit {number}: " if there else "exit 2: could not try: fail-nth: "
+        assert said.startswith(wanted), said
+
+
+def with_a_set_up(contract: Contract) -> Contract:
+    """The contract with a third argument, which the call does not have, and bytes to point to."""
+    return dataclasses.replace(
+        contract,
+        args=(*contract.args, Made(step="copy")),
+        setup=(Step(call="dup", args=(0,), name="copy"),),
+        pieces=(Piece(at=0, data=b"laid out"),),
+    )
+
+
+def test_with_a_set_up(lab: Lab, interface: Interface, tmp_path: Path) -> None:
+    """P16 and P22 of a call that needs a descriptor and bytes at an address."""
+    its = of(interface, with_a_set_up(interface.contract))
+    way = its.ways[0]
+    case = battery_outside.accepted(its, way)
+    this = Filter(
+        arch=battery_outside.arch_of(its, way),
+        number=its.number(its.contract.number, way),
+        action=battery_outside.TELL,
+        args={2: its.made["copy"]},
+    )
+    other = dataclasses.replace(this, args={2: its.made["copy"] ^ 1})
+    (stalled, *_) = battery_stall.changes(its, Level(), stall.Late.SECOND)
+    shown = [
+        battery_outside.watch(its, case, way, filter=this, decides=True),
+        battery_outside.watch(its, case, way, filter=other),
+        battery_outside.watch(its, case, way, traced=True),
+        stalled,
+    ]
+    for number, how in enumerate(shown):
+        prop = "P16" if isinstance(how, stall.Stall) else "P22"
+        said = said_of(lab, its, shown_by(how, None), tmp_path, prop, number)
+        assert said.startswith("exit 0: behaves: "), (how, said)
+    wrong = battery_outside.watch(its, case, way, filter=other, decides=True)
+    said = said_of(lab, its, shown_by(wrong, None), tmp_path / "wrong", "P22")
+    assert said.startswith("exit 1: misbehaves: "), said
