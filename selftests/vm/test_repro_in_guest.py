@@ -30,6 +30,7 @@ from harness import (
     stall,
 )
 from harness import case as cases
+from harness.abi import ABI
 from harness.batteries import BATTERY, Level
 from harness.case import Case, Protection
 from harness.contract import (
@@ -356,7 +357,7 @@ def test_a_step_that_fails(lab: Lab, interface: Interface, tmp_path: Path) -> No
     """P24's programs; a kernel that injects no faults has none that could be tried."""
     there = battery_kernel.has(interface, battery_kernel.FAIL_NTH.decode())
     settings = tuple(battery_kernel.FAULT_SETTINGS.items())
-    for number, stated in enumerate(((0, errno.ENOMEM), (errno.EBADF,))):
+    for number, stated in enumerate(((0, errno.ENOMEM, errno.EFAULT), (errno.EBADF,))):
         how = StepFails(nth=1, stated=stated, settings=settings if there else ())
         one = shown_by(how, interface.case())
         said = said_of(lab, interface, one, tmp_path, "P24", number)
@@ -400,3 +401,17 @@ def test_with_a_set_up(lab: Lab, interface: Interface, tmp_path: Path) -> None:
     wrong = battery_outside.watch(its, case, way, filter=other, decides=True)
     said = said_of(lab, its, shown_by(wrong, None), tmp_path / "wrong", "P22")
     assert said.startswith("exit 1: misbehaves: "), said
+
+
+def test_a_queued_call(lab: Lab, abi: ABI, tmp_path: Path) -> None:
+    """P16 of an entry of an io_uring: openat2's, with the true contract and with another errno."""
+    contract = interfaces.load("io_uring_openat2")
+    its = Interface(contract, abi, compiler=lab.compiler, target=lab.target())
+    if reason := its.left_open((0, 0)):
+        pytest.skip(f"{reason}; VARIANT=conformance has it")
+    wrong = of(its, changed(contract, UnknownBits, errno=errno.EBADF))
+    for one in found_by(wrong, "fields-changed-during-the-copy")[:MOST]:
+        said = said_of(lab, wrong, one, tmp_path / "wrong", "P16")
+        assert said.startswith("exit 1: misbehaves: "), (one, said)
+        said = said_of(lab, its, one, tmp_path / "true", "P16")
+        assert said.startswith("exit 0: behaves: "), (one, said)
