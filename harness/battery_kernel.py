@@ -36,7 +36,7 @@ from vm.errors import Verdict
 REFUSED_CALLS = 100_000
 #: So many of them are asked for at once: each request has a deadline, and a call that
 #: allocates takes a hundred times as long with KASAN.
-CALLS_PER_REQUEST = 5_000
+CALLS_PER_REQUEST = 1_000
 #: The square of this many are accepted, and each is closed; where each costs fifty times
 #: as much, fewer.
 ACCEPTED_SIDE, ACCEPTED_SIDE_KASAN = 100, 30
