@@ -2018,13 +2018,14 @@ static uint32_t check_race(const struct wire_race *r, const struct wire_op *ops)
 	return code;
 }
 
-static void race(const struct wire_race *r, const struct wire_op *ops, struct wire_done *done,
-		 struct wire_row *rows)
+static void race(const struct wire_header *re, const struct wire_race *r,
+		 const struct wire_op *ops, struct wire_done *done, struct wire_row *rows)
 {
 	static struct wire_result results[WIRE_MAX_AFTER + 1];
 	static struct stream data;
 	struct run run = { .data = (const unsigned char *)ops, .results = results, .reply = &data };
 	unsigned int late = 0;
+	uint64_t reported = now();
 	uint64_t args[6];
 	uint64_t call, i;
 
@@ -2034,6 +2035,10 @@ static void race(const struct wire_race *r, const struct wire_op *ops, struct wi
 		int before = alarms;
 		int64_t ret;
 
+		if (call % CALLS_BETWEEN_CLOCKS == 0 && now() - reported >= NSEC) {
+			reported = now();
+			send_frame(re, WIRE_T_PROGRESS, done, sizeof(*done));
+		}
 		store(arena + r->poke_offset, r->poke_width, r->poke);
 		if (flipped.alone)
 			sched_yield();
@@ -2116,7 +2121,7 @@ static void do_race(const struct wire_header *re, const unsigned char *payload)
 	done->nanoseconds = now();
 	error = watch_calls(r.deadline_ms);
 	if (!error)
-		race(&r, ops, done, rows);
+		race(re, &r, ops, done, rows);
 	watch_nothing();
 	done->nanoseconds = now() - done->nanoseconds;
 	stop_flipping();

@@ -300,7 +300,8 @@ struct wire_stall {
 /*
  * WIRE_T_RACE: the same call `count` times while a second thread stores two
  * values in turn.  Answered with WIRE_T_ROWS, one for each distinct outcome,
- * with the first call that had it and how many had, and WIRE_T_DONE.  A race is
+ * with the first call that had it and how many had, and WIRE_T_DONE; with
+ * WIRE_T_PROGRESS every second, where it takes longer.  A race is
  * given up when several calls have met the deadline: the last then has
  * WIRE_ROW_DEADLINE, whatever it returned.
  */
