@@ -182,7 +182,7 @@ def tests_of(
     judged: Iterable[Judged], baseline: Iterable[TestResult]
 ) -> dict[str, tuple[str, ...]]:
     """Test → the mutants that turn it red, for every test that ran on the sample itself."""
-    found: dict[str, list[str]] = {test_name(one.name): [] for one in baseline}
+    found: dict[str, list[str]] = {test_name(one.name): [] for one in baseline if one.skip is None}
     for one in judged:
         for name in one.tests:
             found.setdefault(name, []).append(one.mutant.name)

@@ -14,7 +14,7 @@ import struct
 
 import pytest
 
-from harness import interfaces, sweep
+from harness import interfaces
 from harness.channel import RefusedError
 from harness.contract import PAGE, AtMost, Contract
 from harness.interface import Interface
@@ -22,7 +22,6 @@ from harness.interfaces.xyzzy import CONTRACTS
 from harness.lab import Lab
 from harness.outside import TRACING
 from harness.program import ARENA, SCRATCH, Program, ResultOf, at
-from harness.sweep import Dim, Kind, Seen, Sweep
 
 
 @pytest.fixture(scope="session")
@@ -181,27 +180,6 @@ def test_a_blocking_read_is_interrupted(interface: Interface) -> None:
     results = interface.caller.run(run.program, deadline_ms=50)
     assert results[got.index].deadline
     assert results[got.index].errno == errno.EINTR
-
-
-@pytest.mark.prop("P21")
-def test_a_call_that_blocks_in_a_sweep_is_interrupted(interface: Interface) -> None:
-    """Who watches over a sweep's calls waits by system calls that this kernel has in each ABI.
-
-    poll(2) of nothing: for ever twice, then not at all.
-    """
-    never = (1 << 32) - 2  # as an int: negative
-    timeouts = Dim(kind=Kind.ARG, index=2, start=never, stop=never + 3)
-    payload = sweep.encode(
-        Sweep(dims=(timeouts,), usize=interface.ksize),
-        interface.contract,
-        number=interface.number("poll"),
-        before=[],
-        after=[],
-        deadline_ms=100,
-    )
-    rows = interface.caller.sweep(payload).rows
-    late = Seen(errno=errno.EINTR, deadline=True)
-    assert [(row.count, row.seen == late) for row in rows] == [(2, True), (1, False)]
 
 
 @pytest.mark.prop("P20")
