@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from harness import case as cases
+from harness import layout as layouts
 from harness.abi import ABI, ABIS, Way, ways
 from harness.case import Case, Protection
 from harness.contract import (
@@ -890,6 +891,24 @@ def _known_bits_are_the_headers(interface: Interface, level: Level) -> None:
     for check in interface.contract.checks:
         if isinstance(check, UnknownBits):
             known |= check.known
+    includes = (interface.asked.header, *interface.asked.includes)
+    gone = layouts.undefined(interface.compiler, interface.abi, includes=includes, names=known)
+    if gone:
+        names = ", ".join(name for name in known if name in gone)
+        raise ContractBrokenError(
+            f"{interface.abi.name}: {interface.contract.tag}",
+            [
+                Mismatch(
+                    first="every known bit",
+                    last="",
+                    count=1,
+                    allowed=", ".join(f"{name} = {known[name]:#x}" for name in sorted(gone)),
+                    seen=f"not in the kernel's header: {names}",
+                    cause="layout",
+                    how=NoProgram(why="what names it does not compile, which says as much"),
+                )
+            ],
+        )
     there = interface.constants(*known)
     wrong = {name: there[name] for name, value in known.items() if there[name] != value}
     if wrong:
