@@ -81,6 +81,8 @@ class Level:
 
     full: bool = False
     brief: bool = False  #: that something is wrong is enough: no time is spent to make it small
+    #: What is known of the interface on this kernel: no time is spent on that either.
+    expected: Callable[[Mismatch], bool] = lambda mismatch: False
 
 
 Run = Callable[[Interface, Level], None]

@@ -277,9 +277,15 @@ def conformance_of_linux(
     runs = []
     for setup in setups:
         if merge is None:
-            _prepare(Lab(setup))
+            lab = Lab(setup)
+            _prepare(lab)
+            # The tests' own words say all; pytest's would have each file parsed anew for them.
             args = [sys.executable, "-m", "pytest", str(BATTERY_TESTS), str(KSELFTESTS), "-q"]
-            args += ["--prove", *_pytest_options(setup, battery), "--contract", own, *pytest_args]
+            args += ["--tb=native", "--prove", *_pytest_options(setup, battery), "--contract", own]
+            needs = sidebyside.CORES if battery == "full" else sidebyside.CORES_IN_TURN
+            shared = len(own.split(","))
+            args += sidebyside.options(pytest_args, lab.accel.kind, kernels=shared, needs=needs)
+            args += pytest_args
             proc.show(args)
             code = subprocess.call(args)
             if code not in (0, 1):

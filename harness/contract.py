@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import errno as codes
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 from harness.wire import lib
 from vm.errors import UserError
@@ -726,19 +727,19 @@ class Contract:
             setup=(),
         )
 
-    @property
+    @cached_property
     def bounds(self) -> SizeBounds:
         """The bounds of the size; of a fixed struct its one size, which nothing refuses."""
         only = self.versions[-1].size
         fixed = SizeBounds(minimum=only, maximum=only, too_small=0, too_big=0)
         return next((check for check in self.checks if isinstance(check, SizeBounds)), fixed)
 
-    @property
+    @cached_property
     def tail(self) -> Tail | None:
         """What is made of bytes behind the kernel's struct; None: nobody looks at them."""
         return next((check for check in self.checks if isinstance(check, Tail)), None)
 
-    @property
+    @cached_property
     def copy(self) -> Copy:
         """What is made of a fault."""
         return next(check for check in self.checks if isinstance(check, Copy))
@@ -753,32 +754,32 @@ class Contract:
         """Whether a refusal writes the kernel's size back."""
         return self.bounds.writes_size or (self.tail is not None and self.tail.writes_size)
 
-    @property
+    @cached_property
     def pointer(self) -> int:
         """Index of the argument that points to the struct."""
         return next(i for i, arg in enumerate(self.args) if isinstance(arg, Pointer))
 
-    @property
+    @cached_property
     def flags_args(self) -> tuple[int, ...]:
         """Indices of the arguments that carry flags."""
         return tuple(i for i, arg in enumerate(self.args) if isinstance(arg, Flags))
 
-    @property
+    @cached_property
     def privileged(self) -> tuple[Privileged, ...]:
         """What takes a capability."""
         return tuple(check for check in self.checks if isinstance(check, Privileged))
 
-    @property
+    @cached_property
     def pointers(self) -> tuple[Points, ...]:
         """The fields that are addresses."""
         return tuple(check for check in self.checks if isinstance(check, Points))
 
-    @property
+    @cached_property
     def processes(self) -> tuple[Process, ...]:
         """The fields that name a process."""
         return tuple(check for check in self.checks if isinstance(check, Process))
 
-    @property
+    @cached_property
     def field_end(self) -> int:
         """Bytes of the struct that a caller must have for its size to be readable."""
         return self.size.end if isinstance(self.size, SizeField) else 0

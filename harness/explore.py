@@ -52,6 +52,7 @@ from harness.layout import Layout
 from vm import paths
 from vm.errors import HarnessError
 
+QUICK = Level()
 #: Rounds of a quick and of a full battery, the examples of a round, the calls of each.
 QUICK_ROUNDS = 1
 FULL_ROUNDS = 20
@@ -537,8 +538,11 @@ class _FoundError(Exception):
 class _Memory:
     """What came of a round's calls: none is made twice, whatever the shrinker does."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, expected: Callable[[Mismatch], bool]) -> None:
         self._judge = judge
+        self._expected = expected
+        #: For each cause of what is expected, the call that met it first.
+        self.met: dict[str, tuple[Case, Mismatch]] = {}
         self._known: dict[Case, Mismatch | None] = {}
         self._kinds: dict[str, type[_FoundError]] = {}
         self._stop: float | None = None
@@ -570,7 +574,11 @@ class _Memory:
                 self.lost = exc
         for case in calls:
             mismatch = self._known.get(case)
-            if mismatch is not None and mismatch.cause not in self.reported:
+            if mismatch is None or mismatch.cause in self.reported:
+                continue
+            if self._expected(mismatch):
+                self.met.setdefault(mismatch.cause, (case, mismatch))
+            else:
                 self._stop = self._stop or time.monotonic() + SHRINK_SECONDS
                 raise self._kind(mismatch.cause)(case, mismatch)
 
@@ -592,16 +600,21 @@ def _files_of_hypothesis() -> Iterator[None]:
 
 
 def search(
-    space: Space, judge: Judge, *, rounds: int, brief: bool = False
+    space: Space,
+    judge: Judge,
+    *,
+    rounds: int,
+    brief: bool = False,
+    expected: Callable[[Mismatch], bool] = lambda mismatch: False,
 ) -> list[tuple[Case, Mismatch]]:
     """Explore; for each cause of what the contract does not allow, its smallest call.
 
-    With ``brief`` the first that is found will do, as it is.  ``judge`` makes
-    calls and gives each one's mismatches.  Raises the HarnessError that ended
-    it, if one did.
+    With ``brief`` the first that is found will do, as it is; so will it for what
+    is ``expected``.  ``judge`` makes calls and gives each one's mismatches.
+    Raises the HarnessError that ended it, if one did.
     """
     found = []
-    memory = _Memory(judge)
+    memory = _Memory(judge, expected)
     with _files_of_hypothesis():
         for number in range(rounds):
             memory.forget()
@@ -613,7 +626,7 @@ def search(
                 memory.reported |= {one.mismatch.cause for one in wrong}
             if memory.late:
                 break
-    return [(one.case, one.mismatch) for one in found]
+    return [*((one.case, one.mismatch) for one in found), *memory.met.values()]
 
 
 def _round(space: Space, memory: _Memory, number: int, *, brief: bool) -> list[_FoundError]:
@@ -666,11 +679,12 @@ def space_of(interface: Interface) -> Space:
     )
 
 
-def explore(interface: Interface, judge: Judge, *, rounds: int, brief: bool = False) -> None:
+def explore(interface: Interface, judge: Judge, *, rounds: int, level: Level = QUICK) -> None:
     """Explore an interface; ContractBrokenError names each cause with its smallest call."""
     space = space_of(interface)
     found = Causes()
-    for case, mismatch in search(space, judge, rounds=rounds, brief=brief):
+    wrong = search(space, judge, rounds=rounds, brief=level.brief, expected=level.expected)
+    for case, mismatch in wrong:
         words = space.describe(case)
         # Each call has fresh memory: what others leave behind is in the kernel.
         alone = bool(judge([case])[0])
@@ -687,7 +701,7 @@ def explore(interface: Interface, judge: Judge, *, rounds: int, brief: bool = Fa
 def _combinations(interface: Interface, level: Level) -> None:
     """Everything that a call has, varied together."""
     rounds = FULL_ROUNDS if level.full else QUICK_ROUNDS
-    explore(interface, interface.judge, rounds=rounds, brief=level.brief)
+    explore(interface, interface.judge, rounds=rounds, level=level)
 
 
 BATTERY.append(Item(prop="explore", name="combinations", run=_combinations))

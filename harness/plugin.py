@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +29,7 @@ from harness import case as cases
 from harness.abi import ABI, ABIS, abi
 from harness.batteries import BATTERY, ELSEWHERE, Item, Level
 from harness.contract import Contract
-from harness.findings import ContractBrokenError
+from harness.findings import ContractBrokenError, Mismatch
 from harness.how import NoProgram
 from harness.interface import Interface, SetupError
 from harness.lab import Lab, Setup
@@ -55,6 +56,7 @@ GONE = pytest.StashKey[list[str]]()
 BATTERY_USED = pytest.StashKey[bool]()
 LAST_CONTRACT = pytest.StashKey[Contract]()
 RESULTS = pytest.StashKey[list[TestResult]]()
+PROVED = pytest.StashKey[dict[tuple[str, str, type, tuple[str, ...]], str]]()
 REPORT_DIR = "build/report"
 #: The property that a report of the kernel's breaks, in whichever test.
 SPLATS = "P23"
@@ -156,6 +158,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Until the kernel's headers are there: which tests there are has to be known before.
     config.stash[CONTRACTS] = tuple(_expected(one, setup) for one in several)
     config.stash[RESULTS] = []
+    config.stash[PROVED] = {}
     if not _worker(config):
         config.pluginmanager.register(_Collector(config), "extsys-results")
     # `timeout` and CI runners end a run with SIGTERM: it must clean up as Ctrl-C does.
@@ -180,6 +183,21 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     lab = config.stash.get(LAB, None)
     if lab is not None:
         lab.close()
+
+
+def together(config: pytest.Config, name: str) -> tuple[pytest.MarkDecorator, ...]:
+    """A mark by which pytest-xdist has all tests of an interface run by one worker, on one guest.
+
+    What is known of it is known there, and a comparison of ABIs finds their answers.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return ()
+    return (pytest.mark.xdist_group(name=name),)
+
+
+def own_name(nodeid: str) -> str:
+    """A test's name, without the group that pytest-xdist has put behind it."""
+    return re.sub(r"@[\w.-]+$", "", nodeid)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -221,7 +239,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             ("contract", "battery_item", "abi"),
             [
-                pytest.param(*one, id=f"{one[0].name}-{name}", marks=mark)
+                pytest.param(
+                    *one, id=f"{one[0].name}-{name}", marks=(mark, *together(config, one[0].name))
+                )
                 for one, name, mark in zip(applying, names, marks, strict=True)
             ],
         )
@@ -241,11 +261,15 @@ def kernel_image(lab: Lab) -> Path:
     return lab.image
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def level(request: pytest.FixtureRequest) -> Level:
     """How much of the battery is asked for."""
     option = request.config.option
-    return Level(full=option.battery == "full", brief=option.brief)
+
+    def expected(mismatch: Mismatch) -> bool:
+        return bool(_explained(request.node, [mismatch])[0])
+
+    return Level(full=option.battery == "full", brief=option.brief, expected=expected)
 
 
 @pytest.fixture(scope="session")
@@ -294,7 +318,7 @@ def interface(
         raise GuestError(refusal, verdict=Verdict.FAIL)
     if not lab.setup.local:  # this machine's log is not ours to write to
         lab.listen()
-        target.begin(f"begin {request.node.nodeid}")
+        target.begin(f"begin {own_name(request.node.nodeid)}")
     before = target.calls
     made = Interface(contract, abi, compiler=lab.compiler, target=target, described=lab.described)
     if lab.setup.local and not older:
@@ -364,27 +388,33 @@ def _under_way(item: pytest.Item) -> str:
     )
 
 
+def _explained(
+    item: pytest.Item, mismatches: Iterable[Mismatch]
+) -> tuple[list[str], list[Mismatch]]:
+    """The names of the known findings that mismatches are, and the mismatches that are none."""
+    interface = item.stash.get(INTERFACE, None)
+    marker = item.get_closest_marker("prop")
+    setup = item.config.stash[LAB].setup
+    # Nobody knows what a kernel with changes of somebody's has to show.
+    if interface is None or marker is None or setup.patches or setup.kernel_tree:
+        return [], list(mismatches)
+    version = kernels.parse_version(interface.target.hello.release)
+    return known.explain(
+        mismatches,
+        known.of(interface.asked.name, version, arch=item.config.stash[LAB].arch),
+        prop=marker.args[0],
+        abi=interface.abi.name,
+    )
+
+
 def _tell(item: pytest.Item, report: pytest.TestReport, error: ContractBrokenError) -> None:
     """What a broken contract's test says; a known finding alone is not a failure.
 
     The two lines of each cause say it all; where in the harness it was raised does not.
     """
-    interface = item.stash.get(INTERFACE, None)
-    marker = item.get_closest_marker("prop")
+    names, new = _explained(item, error.mismatches)
     lines = _reproducers(item, error)
     report.longrepr = "\n".join((str(error), *lines))
-    if interface is None or marker is None:
-        return
-    setup = item.config.stash[LAB].setup
-    if setup.patches or setup.kernel_tree:
-        return  # nobody knows what such a kernel has to show
-    version = kernels.parse_version(interface.target.hello.release)
-    names, new = known.explain(
-        error.mismatches,
-        known.of(interface.asked.name, version, arch=item.config.stash[LAB].arch),
-        prop=marker.args[0],
-        abi=interface.abi.name,
-    )
     report.user_properties.append(("known", names))
     if names and not new:
         report.user_properties.append(("finding", str(report.longrepr)))
@@ -409,8 +439,26 @@ def _reproducers(item: pytest.Item, error: ContractBrokenError) -> list[str]:
             continue
         lines.append(f"reproducer: {one.path}")
         if item.config.option.prove:
-            lines.append(f"reproduced: {prove.in_guest(lab, interface.target, one)}")
+            lines.append(f"reproduced: {_proved(item, interface, mismatch, one)}")
     return lines
+
+
+def _proved(
+    item: pytest.Item, interface: Interface, mismatch: Mismatch, program: reproducers.Reproducer
+) -> str:
+    """What a reproducer did on the kernel that it accuses.
+
+    A known finding shows in many tests: one program for each way in which it
+    shows, as that ABI, is compiled and run, and the others refer to it.
+    """
+    lab, kept = item.config.stash[LAB], item.config.stash[PROVED]
+    names, _ = _explained(item, [mismatch])
+    key = interface.abi.name, mismatch.cause, type(mismatch.how), tuple(names)
+    if names and key in kept:
+        return kept[key]
+    said = prove.in_guest(lab, interface.target, program)
+    kept[key] = f"as by {program.path.name}: {said}"
+    return said
 
 
 def _note_loss(lab: Lab, error: GuestError) -> None:
@@ -486,7 +534,7 @@ def _result(reports: list[pytest.TestReport]) -> TestResult:
         longrepr = skipped[0].longrepr
         skip = longrepr[2] if isinstance(longrepr, (tuple, list)) else str(longrepr)
     return TestResult(
-        name=reports[0].nodeid,
+        name=own_name(reports[0].nodeid),
         verdict=verdict if failed else Verdict.PASS,
         skip=skip,
         prop=splat or facts.get("prop"),

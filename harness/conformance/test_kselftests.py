@@ -10,7 +10,7 @@ from harness.abi import ABI
 from harness.kselftests import run, table
 from harness.kselftests.table import Program
 from harness.lab import Lab
-from harness.plugin import CONTRACTS
+from harness.plugin import CONTRACTS, together
 from vm import kernels
 
 
@@ -19,7 +19,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "selftest" in metafunc.fixturenames:
         names = {one.name for one in metafunc.config.stash[CONTRACTS]}
         programs = [one for one in table.load().programs if one.interface in names]
-        metafunc.parametrize("selftest", programs, ids=[one.name for one in programs])
+        metafunc.parametrize(
+            "selftest",
+            [
+                pytest.param(one, id=one.name, marks=together(metafunc.config, one.interface))
+                for one in programs
+            ],
+        )
 
 
 @pytest.mark.prop("kselftest")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,6 +48,11 @@ class Judged:
         return self.case.ok and self.case.skip is None
 
 
+def _whole(report: Path) -> Path:
+    """The report of the whole run, of which a worker of pytest-xdist has a part."""
+    return report.parent if re.fullmatch(r"gw\d+", report.name) else report
+
+
 def report_of(report: Path, program: Program, abi: str) -> Path:
     """Where a program's output of a run is kept."""
     return report / REPORT / f"{program.name}-{abi}.ktap"
@@ -86,7 +92,7 @@ def run(lab: Lab, abi: ABI, program: Program, path: Path) -> list[Case]:
     """
     stage, inside = install(lab, abi, program.name, path)
     ran = lab.target().execute([stage, inside, *program.args], seconds=program.seconds)
-    kept = report_of(lab.setup.report, program, abi.name)
+    kept = report_of(_whole(lab.setup.report), program, abi.name)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(ran.output, errors="backslashreplace")
     if ran.code in NO_STAGE and not ktap.parse(ran.output).cases:

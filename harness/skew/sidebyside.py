@@ -16,6 +16,9 @@ from vm.errors import UserError
 #: side of a sweep, and QEMU's own loop, are busy on another: two such guests on
 #: two cores only wait for each other, and their deadlines do not.
 CORES: Mapping[Kind, int] = {"kvm": 1, "tcg": 2}
+#: The quick battery waits for the guest in turn with it: a request of some hundred calls,
+#: then the model, then the next.  There two such guests on two cores halve the time.
+CORES_IN_TURN: Mapping[Kind, int] = {"kvm": 1, "tcg": 1}
 #: MiB that a guest takes with its QEMU, its virtme-ng and its pytest worker.
 MEMORY = 700
 #: How a kernel's tests stay with one worker (skew/plugin.py), and its guest warm.
@@ -32,23 +35,29 @@ def available() -> int:
     return 0
 
 
-def most(kind: Kind, *, cores: int, memory: int) -> int:
-    """How many guests may run at once on so many cores, with so many MiB; at least one."""
-    return max(1, min(cores // CORES[kind], memory // MEMORY))
+def most(kind: Kind, *, cores: int, memory: int, needs: Mapping[Kind, int] = CORES) -> int:
+    """How many guests may run at once on so many cores, with so many MiB; at least one.
+
+    ``needs`` are the cores that one takes.
+    """
+    return max(1, min(cores // needs[kind], memory // MEMORY))
 
 
-def options(args: Sequence[str], kind: Kind, *, kernels: int) -> list[str]:
+def options(
+    args: Sequence[str], kind: Kind, *, kernels: int, needs: Mapping[Kind, int] = CORES
+) -> list[str]:
     """What pytest-xdist is told on top of ``args``, which are the user's for pytest.
 
     Without a number of theirs, one that fits this machine and is no larger than
-    the number of ``kernels``.  Raises UserError for one that does not fit.
+    the number of ``kernels``, or of what else is shared out.  ``needs`` are the
+    cores that a guest takes.  Raises UserError for one that does not fit.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-n", "--numprocesses", dest="number")
     parser.add_argument("--dist")
     asked, _ = parser.parse_known_args(list(args))
     cores, memory = len(os.sched_getaffinity(0)), available()
-    fit = most(kind, cores=cores, memory=memory)
+    fit = most(kind, cores=cores, memory=memory, needs=needs)
     if asked.number is None:
         # An installed package may be without it; then it is one after the other.
         number = min(fit, kernels) if importlib.util.find_spec("xdist") else 1
@@ -59,7 +68,7 @@ def options(args: Sequence[str], kind: Kind, *, kernels: int) -> list[str]:
     if int(asked.number) > fit:
         raise UserError(
             f"-n {asked.number}: so many guests under {kind.upper()} want "
-            f"{int(asked.number) * CORES[kind]} cores and {int(asked.number) * MEMORY} MiB, "
+            f"{int(asked.number) * needs[kind]} cores and {int(asked.number) * MEMORY} MiB, "
             f"and here are {cores} and {memory}",
             hint=f"without -n it is as many as fit: {fit}",
         )
