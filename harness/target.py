@@ -243,6 +243,8 @@ class Target:
         self.hello = hello
         self.name = name
         self.calls = 0  #: system calls made so far
+        #: What kmemleak has told of and forgotten: the program that it was lost by, and words.
+        self.lost: list[tuple[str, str]] = []
         self.late = False  #: whether a call has blocked until its deadline here
         self.about: Asked | None = None  #: what the next request is about
         self._numbers = itertools.count(1)

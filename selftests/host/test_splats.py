@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,8 +16,9 @@ from harness import battery_kernel as kernel
 from harness import sweep as sweeps
 from harness.battery_kernel import Held
 from harness.case import Case
+from harness.interface import Interface
 from harness.interfaces import xyzzy
-from harness.splats import Asked, Request
+from harness.splats import Asked, Request, SplatError
 from harness.sweep import Dim, Kind, Place, Point, Sweep
 from vm.console import Log
 
@@ -208,3 +212,33 @@ def test_what_has_grown(now: Held, grown: str | None) -> None:
 def test_the_smallest_leak_is_seen() -> None:
     """One object of the least size in each call is twice what may be."""
     assert kernel.REFUSED_CALLS * kernel.LEAST / 1024 > 2 * kernel.MOST_SLAB > 0
+
+
+def test_what_other_callers_have_lost_is_kept_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kmemleak forgets all that it has told of at once; each ABI's test is to hear its own."""
+    told = "".join(
+        f"unreferenced object 0xffff888004125900 (size 64):\n"
+        f'  comm "caller-{one.name}", pid 35, jiffies 4294900000\n'
+        "  backtrace (crc 0):\n    kmalloc+0x1/0x2\n"
+        for one in abi.ABIS
+    )
+    reports = [told, "", ""]
+
+    class Kernel:
+        def __init__(self) -> None:
+            self.lost: list[tuple[str, str]] = []
+
+        def write_file(self, path: str, data: bytes, *, seconds: float = 0.0) -> None:
+            assert data in (b"scan", b"clear")
+
+        def read_file(self, path: str) -> bytes:
+            return reports.pop(0).encode()
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    held = Kernel()
+    for one in abi.ABIS:
+        interface = cast("Interface", SimpleNamespace(target=held, abi=one))
+        with pytest.raises(SplatError, match="1 objects") as caught:
+            kernel.check_leaks(interface)
+        assert f"caller-{one.name}" in caught.value.console_tail[0]
+    assert held.lost == []
