@@ -8,6 +8,8 @@ import dataclasses
 from harness import case as cases
 from harness import splats
 from harness.case import Case
+from harness.findings import Mismatch
+from harness.how import NoProgram, Reported
 from harness.interface import Interface
 from harness.lab import Lab
 from harness.splats import Asked
@@ -15,8 +17,34 @@ from vm.console import Event
 from vm.errors import GuestError
 
 
-def words(lab: Lab, event: Event, interface: Interface, *, brief: bool) -> str:
-    """Which call it was, in one line; ``brief``: as far as one look tells."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Blamed:
+    """What the kernel said something of, as far as that is known."""
+
+    words: str  #: in one line
+    interface: Interface
+    case: Case | None  #: the one call; None where it is one of several
+
+    def mismatch(self, event: Event) -> Mismatch:
+        """What the kernel said, for a reproducer."""
+        return Mismatch(
+            first=self.words,
+            last=self.words,
+            count=1,
+            allowed="the kernel has nothing to say of it",
+            seen=f"{event.kind}: {event.text}",
+            cause=event.kind,
+            case=self.case,
+            how=Reported() if self.case else SEVERAL,
+        )
+
+
+#: Of a call that was not told from others.
+SEVERAL = NoProgram(why="which of the calls it was is not known")
+
+
+def find(lab: Lab, event: Event, interface: Interface, *, brief: bool) -> Blamed:
+    """Which call it was; ``brief``: as far as one look tells."""
     guest, target = lab.guest, interface.target
     assert guest is not None
     request = target.request(splats.request_of(event, guest.console.lines))
@@ -40,7 +68,11 @@ def words(lab: Lab, event: Event, interface: Interface, *, brief: bool) -> str:
         register = asked.abi.register
         return cases.describe(asked.contract, interface.layout, case, register=register)
 
-    return splats.words(request, asked, describe)
+    return Blamed(
+        words=splats.words(request, asked, describe),
+        interface=_interface(interface, asked) if asked else interface,
+        case=splats.single(asked) if asked else None,
+    )
 
 
 def _interface(known: Interface, asked: Asked) -> Interface:

@@ -136,3 +136,8 @@ class StepFails:
     nth: int  #: which, counted from 1
     stated: tuple[int, ...]
     settings: tuple[tuple[str, bytes], ...]  #: files to be written before
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reported:
+    """The kernel's log has a report of its own behind the call."""

@@ -39,6 +39,7 @@ from harness.report.results import PROPERTIES, TestResult, counts
 from harness.splats import SplatError
 from harness.target import MOST_LANES
 from vm import kernels, ltp
+from vm.console import Event
 from vm.errors import GuestError, HarnessError, Verdict
 from vm.uml import ForbiddenError
 
@@ -330,8 +331,7 @@ def interface(
     request.node.stash[INTERFACE] = made
     yield made
     request.node.user_properties.append(("calls", target.calls - before))
-    brief = request.config.option.brief
-    lab.verify_alive(lambda event: blame.words(lab, event, made, brief=brief), abi=abi.name)
+    lab.verify_alive(lambda event: _blame(request.node, lab, event, made), abi=abi.name)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -459,6 +459,27 @@ def _proved(
     said = prove.in_guest(lab, interface.target, program)
     kept[key] = f"as by {program.path.name}: {said}"
     return said
+
+
+def _blame(item: pytest.Item, lab: Lab, event: Event, interface: Interface) -> str:
+    """Which call made the kernel say it, and the program that is that call."""
+    option = item.config.option
+    found = blame.find(lab, event, interface, brief=option.brief)
+    one = reproducers.write(
+        found.interface,
+        found.mismatch(event),
+        lab.setup.report / "reproducers",
+        prop=SPLATS,
+        number=next(NUMBERS),
+    )
+    if isinstance(one, NoProgram):
+        return f"{found.words}\n  no reproducer: {one.why}"
+    lines = [found.words, f"  reproducer: {one.path}"]
+    if option.prove and not event.fatal:
+        lab.listen()  # what it makes the kernel say is no test's
+        lines.append(f"  reproduced: {prove.in_guest(lab, interface.target, one)}")
+        lab.heard()
+    return "\n".join(lines)
 
 
 def _note_loss(lab: Lab, error: GuestError) -> None:

@@ -251,6 +251,7 @@ class Facts:
     place: str
     place_note: str
     pages: int
+    reported: bool  #: what the log has behind the call is all that counts
     low: bool  #: memory must lie below 4 GiB
     protect: str | None
     poison: bool
@@ -868,12 +869,12 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str | N
     if pieces:
         arrays.append(constant_of("pieces", contract.data[PIECES_AT - DATA_AT :]))
     held = None
-    shown = not isinstance(how, (hows.StepFails, hows.Above4GiB))
+    shown = not isinstance(how, (hows.StepFails, hows.Above4GiB, hows.Reported))
     if isinstance(contract.effect, ReadBack) and allowed.held is not None and shown:
         name_of_held = "held_but_for_the_pid" if case.peer else "held"
         held = array_of(name_of_held, allowed.held, interface, "What read(2) has to give then")
 
-    apart = isinstance(how, (hows.KeepsNothing, hows.StepFails, hows.Above4GiB))
+    apart = isinstance(how, (hows.KeepsNothing, hows.StepFails, hows.Above4GiB, hows.Reported))
     look = memory and case.protection is not Protection.NONE and not apart
     size = _size_check(interface, case, present, allowed) if look else None
     expected = errno_of(allowed.errno) if allowed.errno else "accepted"
@@ -924,6 +925,7 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str | N
         place=place,
         place_note=place_note,
         pages=AREA_BYTES // PAGE,
+        reported=isinstance(how, hows.Reported),
         low=call.low,
         protect=case.protection.value if memory and case.protection is not READ_WRITE else None,
         poison=_poison(interface, case, allowed),

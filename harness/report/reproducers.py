@@ -26,6 +26,7 @@ KINDS = (
     hows.NoProgram,
     hows.NotThere,
     hows.PastTheEnd,
+    hows.Reported,
     hows.StepFails,
     hows.WideNumber,
     hows.WithoutDescriptors,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import interfaces, prove
+from harness import blame, interfaces, prove
 from harness.batteries import BATTERY, Level
 from harness.contract import Contract
 from harness.findings import ContractBrokenError, Mismatch
@@ -22,13 +22,16 @@ from harness.interface import Interface
 from harness.lab import Lab
 from harness.report import reproducers
 from harness.report.reproducers import Reproducer
+from harness.splats import SplatError
+from harness.sweep import Dim, Kind, Sweep
+from vm.console import Event
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MUTANTS = ROOT / "kernel-patches" / "mutants"
 #: Faults of which a mutant would be none: what they break shows in several properties.
 FAULTS = Path(__file__).resolve().parent / "faults"
 #: Programs of one property that are compiled and run on both kernels.
-MOST = 3
+MOST = 2
 ALL = ("m64", "m32", "mx32")
 
 
@@ -48,6 +51,7 @@ class Kernel:
 
     patches: tuple[Path, ...]
     rows: tuple[Red, ...]
+    warns: int = 0  #: of this usize; 0: of none
 
 
 def _mutants(*names: str) -> tuple[Path, ...]:
@@ -70,6 +74,7 @@ KERNELS = {
             Red(prop="P22", items=("tracepoints-show-the-call",)),
             Red(prop="P23", items=("calls-without-a-descriptor-keep-nothing",)),
         ),
+        warns=3000,
     ),
     "22-size-fetched-twice": Kernel(
         patches=_mutants("22-size-fetched-twice"), rows=(Red(prop="P16"),)
@@ -139,4 +144,34 @@ def test_the_right_row_is_red_and_its_programs_fail_there(
             if row.contract is None:  # the right kernel does not have the second sample
                 said = prove.in_guest(lab, lab.target(), program)
                 assert said.startswith("exit 0: behaves: "), (one, said)
+    if kernel.warns:
+        there = Interface(contract, interface.abi, compiler=other.compiler, target=other.target())
+        warned(other, lab, there, kernel.warns, tmp_path)
     other.verify_alive()
+
+
+def warned(other: Lab, lab: Lab, interface: Interface, usize: int, where: Path) -> None:
+    """The kernel reports something: it is laid at a call's door, and its program shows it."""
+    other.listen()
+    other.heard()
+    sizes = Dim(kind=Kind.USIZE, start=usize - 3, stop=usize + 4)
+    interface.sweep(Sweep(dims=(sizes,), template=interface.template()))
+    told: list[Mismatch] = []
+
+    def explain(event: Event) -> str:
+        told.append(blame.find(other, event, interface, brief=False).mismatch(event))
+        return ""
+
+    with pytest.raises(SplatError):
+        other.verify_alive(explain, abi=interface.abi.name)
+    (one,) = told
+    assert one.case is not None
+    assert one.case.usize == usize
+    program = reproducers.write(interface, one, where / "warned", prop="P23", number=1)
+    assert isinstance(program, Reproducer)
+    other.listen()
+    said = prove.in_guest(other, other.target(), program)
+    assert said.startswith("exit 1: misbehaves: the kernel reports: WARNING: "), said
+    other.heard()
+    said = prove.in_guest(lab, lab.target(), program)
+    assert said.startswith("exit 0: behaves: "), said
