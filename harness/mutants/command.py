@@ -20,7 +20,7 @@ from harness.mutants.suites import SUITES, Base, Suite, base_of, suite_of
 from harness.mutants.trailers import Mutant
 from harness.report.results import PROPERTIES, TestResult
 from vm import cache as store
-from vm import kernels
+from vm import kernels, patches
 from vm.errors import BuildError, UserError, Verdict
 
 
@@ -59,8 +59,10 @@ def main(
         return again.main(setup, chosen, repeat)
     # A mistake in any of them is told before the first is built.
     jobs = [(mutant, base_of(mutant), suite_of(mutant)) for mutant in chosen]
-    # Those on one base together: its kernels share most objects.
-    jobs.sort(key=lambda job: job[1].name)
+    # Those on one base together: its kernels share most objects.  Those that change a
+    # table of system calls last: nearly every object is compiled anew for them, and for
+    # whatever comes behind them.
+    jobs.sort(key=lambda job: (renumbers(job[0]), job[1].name))
     baseline: list[TestResult] = []
     if sample is None:  # a sample is for a run that has just tested the sample itself
         bare = [_baseline(base, suite) for base, suite in dict.fromkeys(job[1:] for job in jobs)]
@@ -110,7 +112,16 @@ def part(mutants: Sequence[Mutant], number: int, of: int) -> list[Mutant]:
 
 def quick(mutants: Sequence[Mutant]) -> list[Mutant]:
     """Those whose kernel shares its objects with the default one's: a few files, not minutes."""
-    return [one for one in mutants if not kernels.variant(base_of(one).variant).alone]
+    return [
+        one
+        for one in mutants
+        if not kernels.variant(base_of(one).variant).alone and not renumbers(one)
+    ]
+
+
+def renumbers(mutant: Mutant) -> bool:
+    """Whether it changes a table of system calls, of which all headers of numbers are made."""
+    return any(name.endswith(".tbl") for name in patches.single([mutant.path]).touched)
 
 
 def fitting(mutants: Sequence[Mutant], setup: Setup) -> list[Mutant]:

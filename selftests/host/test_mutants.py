@@ -519,6 +519,8 @@ def test_a_sample_is_of_kernels_that_are_quickly_built() -> None:
     found = command.quick(trailers.load_all())
     assert {"ver0", "ver1"} <= {one.base for one in found}
     assert "at" not in {one.base for one in found}
+    left = {one.name for one in trailers.load_all()} - {one.name for one in found}
+    assert {"31-i386-line-missing", "32-64-instead-of-common"} <= left
 
 
 def test_a_sample_changes_with_the_content() -> None:
