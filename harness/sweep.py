@@ -594,6 +594,7 @@ def predicted(
     if not varied and not sized:
         register = 64  # no register but the pointer's has anything in its upper half
     sweep = dataclasses.replace(sweep, way=None)
+    layout = dataclasses.replace(layout, align=1)  # which is no matter of the call's
     for *key, known in _kept:
         if key == [sweep, register, contract, layout]:
             yield from known
