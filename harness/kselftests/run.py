@@ -22,6 +22,8 @@ from vm.kernels import Version
 from vm.kselftest import Programs
 from vm.paths import VM
 
+#: How often a program is run whose failures may be a busy machine's.
+TIMES = 3
 #: Of the programs, below the guest's root; a name that the guest never looked up before.
 WHERE = "kselftests"
 #: What runs them.

@@ -41,6 +41,8 @@ class Program:
     args: tuple[str, ...] = ()
     since: Version = (0, 0)  #: the first kernel on which it is run
     left_out: str = ""  #: why it is not run
+    #: Why a busy machine may have it fail: it is then run again, a few times at most.
+    timed: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
