@@ -229,11 +229,22 @@ static void use(unsigned int area, uint64_t offset, uint64_t length)
 		areas.used[area] |= 1u << page;
 }
 
-/* The same by an address, which may be anywhere. */
-static void use_address(uint64_t address)
+/*
+ * What a call may write to: two pages from each address that it is given, or as
+ * much as the largest of its other arguments that may be a length.
+ */
+static void use_arguments(const uint64_t args[6])
 {
-	use(0, address - (uintptr_t)arena, 0);
-	use(1, address - (uintptr_t)scratch, 0);
+	uint64_t length = 0;
+	int i;
+
+	for (i = 0; i < 6; i++)
+		if (args[i] <= WIRE_ARENA && args[i] > length)
+			length = args[i];
+	for (i = 0; i < 6; i++) {
+		use(0, args[i] - (uintptr_t)arena, length);
+		use(1, args[i] - (uintptr_t)scratch, length);
+	}
 }
 
 /* Whether a call may change how memory is mapped. */
@@ -816,7 +827,7 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 	sigjmp_buf *volatile outer = fault_target;
 	sigjmp_buf here;
 	uint64_t args[6];
-	int caught, i;
+	int caught;
 
 	memset(result, 0, sizeof(*result));
 	caught = sigsetjmp(here, 0);
@@ -833,8 +844,7 @@ static void run_op(struct run *run, const struct wire_op *op, struct wire_result
 			result->flags = WIRE_R_SKIPPED;
 			break;
 		}
-		for (i = 0; i < 6; i++)
-			use_address(args[i]);
+		use_arguments(args);
 		if (changes_mappings(op->nr))
 			areas.fresh = false;
 		fault_signal = 0;

@@ -30,7 +30,8 @@ CALLS = {
     name: f"__NR_{name}"
     for name in (
         *("close", "clock_nanosleep", "dup", "exit_group", "fcntl", "getpid", "getppid"),
-        *("kill", "lseek", "memfd_create", "mmap", "nanosleep", "openat", "pipe2", "poll", "prctl"),
+        *("kill", "lseek", "memfd_create", "mmap", "mprotect", "nanosleep", "openat"),
+        *("pipe2", "poll", "prctl", "pread64", "ftruncate"),
         *("clone3", "pwrite64", "read", "sched_setattr", "seccomp", "waitid", "write"),
     )
 }

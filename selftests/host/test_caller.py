@@ -183,6 +183,55 @@ def test_memory_is_written_filled_read_and_reset(local: Target, here: ABI, area:
     assert results[after.index].data == b"\0" * AREA_BYTES
 
 
+@AREAS
+def test_a_later_reset_clears_what_a_call_has_written(local: Target, here: ABI, area: Area) -> None:
+    """By itself, across pages, and up to the area's end."""
+    nr = hosttarget.numbers(here)
+    for offset, length in ((5000, 8), (4095, 9000), (AREA_BYTES - 20000, 20000)):
+        program = Program()
+        program.reset()
+        file = program.syscall(nr["memfd_create"], at(SCRATCH, 64), 0)
+        program.fill(area, 0, AREA_BYTES, 0xA5)
+        program.syscall(nr["write"], file, at(area), AREA_BYTES)
+        program.reset()
+        got = program.syscall(nr["pread64"], file, at(area, offset), length, 0, 0)
+        program.reset()
+        shown = program.read(area, 0, AREA_BYTES)
+        program.syscall(nr["close"], file)
+        results = run(local, here, program)
+        assert results[got.index].ret == length
+        assert results[shown.index].data == b"\0" * AREA_BYTES, (offset, length)
+
+
+@AREAS
+def test_a_later_reset_maps_anew_what_a_call_has_changed(
+    local: Target, here: ABI, area: Area
+) -> None:
+    """A protection, and a file in the place of the memory, which keeps what it has."""
+    nr = hosttarget.numbers(here)
+    shared_fixed, read_write = 0x11, 0x3
+    program = Program()
+    program.reset()
+    program.write(area, 0, b"hello")
+    program.syscall(nr["mprotect"], at(area), AREA_BYTES, 1)
+    program.reset()
+    written = program.write(area, 1, b"writable")
+    shown = program.read(area, 0, 12)
+    file = program.syscall(nr["memfd_create"], at(SCRATCH if area is ARENA else ARENA, 64), 0)
+    program.syscall(nr["ftruncate"], file, AREA_BYTES)
+    mapped = program.syscall(nr["mmap"], at(area), AREA_BYTES, read_write, shared_fixed, file, 0)
+    program.write(area, 0, b"in the file")
+    program.reset()
+    program.write(area, 0, b"not in it..")
+    program.syscall(nr["pread64"], file, at(area, 100), 11, 0, 0)
+    kept = program.read(area, 100, 11)
+    results = run(local, here, program)
+    assert results[written.index].signal == 0
+    assert results[shown.index].data == b"\0writable\0\0\0"
+    assert results[mapped.index].errno == 0
+    assert results[kept.index].data == b"in the file"
+
+
 def test_memory_stays_between_programs(local: Target, here: ABI) -> None:
     first, second = Program(), Program()
     first.write(ARENA, 5, b"kept")

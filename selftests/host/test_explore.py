@@ -187,6 +187,29 @@ def test_what_shows_only_behind_other_calls_is_said(monkeypatch: pytest.MonkeyPa
         wrong.explore()
 
 
+def test_what_is_expected_is_found_and_not_shrunk() -> None:
+    wrong = Modelled(refuses_100)
+    level = Level(expected=lambda one: one.cause == "success → EINVAL")
+    with pytest.raises(ContractBrokenError) as raised:
+        explore.explore(wrong, wrong.answer, rounds=1, level=level)
+    (known,) = raised.value.mismatches
+    assert known.first != "usize 100"
+    quick = len(wrong.requests)
+    every = Modelled(refuses_100)
+    with pytest.raises(ContractBrokenError):
+        every.explore()
+    assert quick <= EXAMPLES + 1 < len(every.requests)
+
+
+def test_what_is_not_expected_is_shrunk_beside_what_is() -> None:
+    """Though both have one cause: the one that is new stands for them."""
+    wrong = Modelled(refuses_100)
+    level = Level(expected=lambda one: "by " in one.first)
+    with pytest.raises(ContractBrokenError) as raised:
+        explore.explore(wrong, wrong.answer, rounds=1, level=level)
+    assert [one.first for one in raised.value.mismatches] == ["usize 100"]
+
+
 # What is tried.
 
 

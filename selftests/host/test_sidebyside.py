@@ -31,6 +31,12 @@ def test_how_many_fit(kind: Kind, cores: int, memory: int, guests: int) -> None:
     assert sidebyside.most(kind, cores=cores, memory=memory) == guests
 
 
+def test_guests_that_wait_in_turn_take_a_core() -> None:
+    needs = sidebyside.CORES_IN_TURN
+    assert sidebyside.most("tcg", cores=2, memory=9000, needs=needs) == 2
+    assert sidebyside.most("tcg", cores=1, memory=9000, needs=needs) == 1
+
+
 @pytest.fixture(name="four")
 def _four(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine with four cores and 16 GB."""
