@@ -26,7 +26,6 @@ from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.interface import Interface
 from harness.outside import Filter, Watch, Watched
 from harness.program import ARENA, SCRATCH, Argument, Entry, Program
-from harness.sweep import step_args
 
 #: What a filter has a call return: an errno that no interface gives.
 TOLD = 77
@@ -61,14 +60,24 @@ def _watched(
     interface: Interface, case: Case, way: Way, *, code: bytes = b"", trace: bool = False
 ) -> Watched:
     """Lay the struct out, and have a child make the call by this way."""
+    _lay_out(interface, case)
+    return _by_a_child(interface, case, way, code=code, trace=trace)
+
+
+def _lay_out(interface: Interface, case: Case) -> None:
+    """The struct and what it points to, and the steps that each call needs before it."""
     program = Program()
     program.reset()
     program.write(SCRATCH, DATA_AT, interface.contract.data)
     if case.pointer is None:
         program.write(ARENA, case.offset, case.memory)
-    for step in interface.contract.before:
-        program.syscall(interface.number(step.call), *step_args(step))
+    interface.place_before(program)
     interface.caller.run(program)
+
+
+def _by_a_child(
+    interface: Interface, case: Case, way: Way, *, code: bytes = b"", trace: bool = False
+) -> Watched:
     payload = outside.encode(
         interface.number(interface.contract.number, way),
         _registers(interface, case, way),
@@ -300,7 +309,9 @@ def _check_trace(
     interface: Interface, found: _Findings, case: Case, way: Way, name: str, *, own: int
 ) -> None:
     """One call by one way, and what the trace has of it, behind the child's own calls."""
-    seen = _watched(interface, case, way)
+    _lay_out(interface, case)
+    _read(interface, "trace_pipe")  # a step before the call may be one of the same name
+    seen = _by_a_child(interface, case, way)
     trace = outside.traced(_read(interface, "trace_pipe") or "")[own:]
     if isinstance(interface.contract.effect, Child):
         # What is made returns from the call as well, with 0, whenever it is its turn.
