@@ -122,10 +122,10 @@ host-test: ## the tests that need no guest, lint and types included
 	$(call job,host-test,,$(PYTEST_ARGS))
 
 .PHONY: at-test
-at-test: ## the tests of xyzzyat(2), the second sample, on a kernel that has it
-	$(call job,vm-test,$(mutant-options) --variant at --report build/report-at \
-		$(call option,--ltp,$(LTP)) \
-		$(call option,--abi,$(ABI)),selftests/target)
+at-test: ## the battery and the tests of xyzzyat(2), the second sample, on a kernel that has it
+	$(call job,vm-test,$(mutant-options) --variant at --contract xyzzyat \
+		--report build/report-at $(call option,--battery,$(BATTERY)) \
+		$(call option,--ltp,$(LTP)) $(call option,--abi,$(ABI)),$(PYTEST_ARGS))
 
 .PHONY: uml-test
 uml-test: ## both samples in user-mode Linux, an ordinary process: the m64 battery and selftests

@@ -10,6 +10,7 @@ any one interface: what is tried is derived from the contract.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -23,6 +24,7 @@ from harness.contract import (
     DATA_AT,
     FIELD_CHECKS,
     PAGE,
+    ArgAtMost,
     AtLeast,
     AtMost,
     BothOrNeither,
@@ -33,6 +35,7 @@ from harness.contract import (
     FetchSize,
     FieldCheck,
     Fills,
+    Half,
     Head,
     NotTogether,
     Null,
@@ -45,8 +48,12 @@ from harness.contract import (
     SizeBounds,
     SizeField,
     Tail,
+    Text,
     UnknownBits,
     UnknownFlags,
+    Value,
+    Wide,
+    piece_at,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.how import (
@@ -63,7 +70,7 @@ from harness.how import (
 )
 from harness.identity import without
 from harness.interface import COSTLY, Interface, SetupError
-from harness.layout import Layout
+from harness.layout import Field, Layout
 from harness.model import MOST_PID
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Program, at
 from harness.sweep import REACH, Dim, Kind, Place, Row, Sweep
@@ -396,9 +403,14 @@ def _bytes_outside(interface: Interface, level: Level) -> None:
 
 @_item("P6")
 def _flush_at_a_page(interface: Interface, level: Level) -> None:
-    """At every size the struct ends where its page does, and starts with one."""
-    for place in (Place.END, Place.START):
-        interface.verify(Sweep(dims=(_usizes(),), template=interface.template(), place=place))
+    """At every size the struct ends where its page does, and starts with one.
+
+    Of a struct that is told no size, fewer bytes at a page's start are just other ones.
+    """
+    least = interface.ksize if interface.contract.fixed else 0
+    for place, first in ((Place.END, 0), (Place.START, least)):
+        sizes = _usizes(first)
+        interface.verify(Sweep(dims=(sizes,), template=interface.template(), place=place))
 
 
 @_item("P6")
@@ -677,14 +689,15 @@ def _other_ways_into_the_kernel(interface: Interface, level: Level) -> None:
     Of a queued call, by io_uring's own thread.
     """
     for way in interface.other_ways:
-        interface.check_all(
+        there = interface.by(way)
+        there.check_all(
             *(
                 dataclasses.replace(one, way=way)
-                for one in provoked_alone(interface)
+                for one in provoked_alone(there)
                 if one.pointer is None
             )
         )
-        interface.verify(*(dataclasses.replace(rule, way=way) for rule in _rules(interface)))
+        there.verify(*(dataclasses.replace(rule, way=way) for rule in _rules(there)))
 
 
 @_item("P12", unless=lambda c, a: _no_32_bit_entry(c, a) or _no_flags(c, a))
@@ -693,19 +706,156 @@ def _upper_halves_at_the_32_bit_entry(interface: Interface, level: Level) -> Non
     way = next((way for way in interface.other_ways if way.int80), None)
     if way is None:
         pytest.skip("this kernel has no 32-bit entry")
-    for arg in interface.contract.flags_args:
-        for base in (0, 1 << 31):
-            interface.verify(
-                dataclasses.replace(
-                    _flag_sweep(
-                        interface, Dim(kind=Kind.ARG_BIT, index=arg, start=32, stop=64), arg, base
-                    ),
-                    way=way,
-                )
+    there = interface.by(way)
+    bases = dict.fromkeys(there.contract.flags_args, (0, 1 << 31))
+    for index, arg in enumerate(there.contract.args):
+        if isinstance(arg, Half):
+            bases[index] = (arg.value, 0)
+    for index, several in bases.items():
+        bits = Dim(kind=Kind.ARG_BIT, index=index, start=32, stop=64)
+        for base in several:
+            there.verify(dataclasses.replace(_flag_sweep(there, bits, index, base), way=way))
+
+
+def _no_int(contract: Contract, abi: ABI) -> str | None:
+    several = any(isinstance(arg, Value) and arg.width < 64 for arg in contract.args)
+    return None if several else "no argument is said to be narrower than a register"
+
+
+@_item("P12", unless=lambda c, a: _no_upper_half(c, a) or _no_int(c, a))
+def _upper_half_of_an_int(interface: Interface, level: Level) -> None:
+    """Above the width of an `int` that is always the same, a register's bits must not matter."""
+    for way in (None, *interface.other_ways):
+        there = interface.by(way)
+        for index, arg in enumerate(there.contract.args):
+            if isinstance(arg, Value) and arg.width < 64:
+                bits = Dim(kind=Kind.ARG_BIT, index=index, start=arg.width, stop=64)
+                low = arg.value % (1 << arg.width)
+                for base in (low, arg.value % (1 << 64)):
+                    there.verify(
+                        dataclasses.replace(_flag_sweep(there, bits, index, base), way=way)
+                    )
+
+
+def _no_wide(contract: Contract, abi: ABI) -> str | None:
+    return None if contract.wide_args else "no argument is 64 bits wide in every ABI"
+
+
+#: Beside each bit of a wide argument: nothing, and a lower half that a sign or a carry
+#: would show in the upper one.
+WIDE_BASES = (0, 0x8000_0000, 0xFFFF_FFFF, 0x0123_4567_89AB_CDEF)
+
+
+@_item("P12", unless=_no_wide)
+def _every_bit_of_a_wide_argument(interface: Interface, level: Level) -> None:
+    """Neither half is lost, swapped, or extended into the other; by every way."""
+    for way in (None, *interface.other_ways):
+        there = interface.by(way)
+        for arg in there.contract.wide_args:
+            for base in WIDE_BASES:
+                for rule in _wide_sweeps(there, arg, base):
+                    there.verify(dataclasses.replace(rule, way=way))
+
+
+def wide_flags(contract: Contract, arg: int, value: int) -> tuple[tuple[int, int], ...]:
+    """The registers that hold 64 bits, be it one or two."""
+    if isinstance(contract.args[arg], Wide):
+        return ((arg, value),)
+    return ((arg, value & 0xFFFF_FFFF), (arg + 1, value >> 32))
+
+
+def _wide_sweeps(interface: Interface, arg: int, base: int) -> Iterator[Sweep]:
+    """Each bit of a wide argument, inverted."""
+    registers = wide_flags(interface.contract, arg, base)
+    for index, _ in registers:
+        bits = Dim(kind=Kind.ARG_BIT, index=index, start=0, stop=64 // len(registers))
+        yield Sweep(
+            dims=(bits,), usize=interface.ksize, template=interface.template(), args=registers
+        )
+
+
+def _one_layout(contract: Contract, abi: ABI) -> str | None:
+    return None if contract.differs else "the same bytes are the same call in every ABI"
+
+
+def _own_layouts(contract: Contract, abi: ABI) -> str | None:
+    return "the same bytes are another call in another ABI" if contract.differs else None
+
+
+def _everywhere(interface: Interface) -> Iterator[tuple[str, Interface, Way | None]]:
+    """The interface by this ABI's other ways, and in each other ABI."""
+    for way in interface.other_ways:
+        yield way.name, interface.by(way), way
+    for abi in ABIS:
+        if abi != interface.abi and interface.target.has(abi):
+            yield abi.name, interface.in_abi(abi), None
+
+
+def _by_value(interface: Interface, widths: dict[str, int]) -> list[Case]:
+    """Calls that each ABI makes in its own bytes: refused ones, each field, each wide argument.
+
+    ``widths`` is in bits: what the narrowest of the ABIs has of each field.
+    """
+    calls = [one for one in provoked_alone(interface) if one.pointer is None]
+    pointing = {check.field for check in interface.contract.pointers}
+    for name, width in widths.items():
+        if name not in pointing:
+            values = (1, -1, (1 << width - 1) - 1, -(1 << width - 1))
+            calls += [interface.case(**{name: value}) for value in values]
+    for arg in interface.contract.wide_args:
+        for value in (0, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63):
+            flags = wide_flags(interface.contract, arg, value)
+            calls.append(dataclasses.replace(interface.case(), flags=flags))
+    return calls
+
+
+@_item("P15", unless=_one_layout)
+def _the_same_values_through_every_way(interface: Interface, level: Level) -> None:
+    """The same values, each ABI's in its own layout and registers: the same outcome."""
+    everywhere = list(_everywhere(interface))
+    several = (interface, *(one for _, one, _ in everywhere))
+    widths = {
+        field.name: 8 * min(one.layout.field(field.name).size for one in several)
+        for field in interface.layout.fields
+    }
+    cases_here = _by_value(interface, widths)
+    here = [interface.observe(case) for case in cases_here]
+    for name, other, way in everywhere:
+        for case, ours, made in zip(cases_here, here, _by_value(other, widths), strict=True):
+            there = dataclasses.replace(made, way=way)
+            theirs = other.observe(there)
+            if (ours.errno, ours.held) == (theirs.errno, theirs.held):
+                continue
+            found: tuple[Case | None, object] = (
+                None,
+                NoProgram(why="made alone, each of the two calls keeps the contract"),
+            )
+            elsewhere = InAnotherAbi(abi=other.abi) if other.abi != interface.abi else None
+            for one, which, seen, how in (
+                (other, there, theirs, elsewhere),
+                (interface, case, ours, None),
+            ):
+                if one.compare(which, seen):
+                    found = (which, how)
+                    break
+            raise ContractBrokenError(
+                f"{interface.abi.name} and {name} differ",
+                [
+                    Mismatch(
+                        first=str(case),
+                        last="",
+                        count=1,
+                        allowed="the same outcome of the same values",
+                        seen=f"{ours} here, {theirs} there",
+                        cause="differential",
+                        case=found[0],
+                        how=found[1],
+                    )
+                ],
             )
 
 
-@_item("P15")
+@_item("P15", unless=_own_layouts)
 def _the_same_through_every_way(interface: Interface, level: Level) -> None:
     """The same bytes through this ABI's ways and each other ABI: the same outcome.
 
@@ -714,21 +864,7 @@ def _the_same_through_every_way(interface: Interface, level: Level) -> None:
     """
     for rule in _rules(interface):
         reference = interface.rows(rule, again=False)
-        others: list[tuple[str, Interface, Way | None]] = [
-            (way.name, interface, way) for way in interface.other_ways
-        ]
-        others += [
-            (
-                abi.name,
-                Interface(
-                    interface.asked, abi, compiler=interface.compiler, target=interface.target
-                ),
-                None,
-            )
-            for abi in ABIS
-            if abi != interface.abi and interface.target.has(abi)
-        ]
-        for name, other, way in others:
+        for name, other, way in _everywhere(interface):
             rows = other.rows(dataclasses.replace(rule, way=way), again=False)
             if rows != reference:
                 raise ContractBrokenError(
@@ -924,7 +1060,31 @@ def _known_bits_are_the_headers(interface: Interface, level: Level) -> None:
         )
 
 
-@_item("P14")
+@_item("P14", unless=lambda c, a: None if c.layouts else "one layout is declared for every ABI")
+def _the_layout_that_each_entry_has(interface: Interface, level: Level) -> None:
+    """As the contract has it for this ABI, padding and all; and for each entry it can reach."""
+    for way in (None, *interface.other_ways):
+        there = interface.by(way)
+        laid = interface.asked.layouts[there.entry.name]
+        wanted = dataclasses.replace(
+            there.layout,
+            size=laid.size,
+            fields=tuple(
+                Field(name=name, offset=offset, size=size)
+                for name, (offset, size) in laid.fields.items()
+            ),
+        )
+        if (there.layout.size, there.layout.fields) != (wanted.size, wanted.fields):
+            _claimed(
+                there,
+                f"the contract's, for {there.entry.name}",
+                _as_laid_out(there, wanted),
+                allowed=f"as the contract has it: {wanted.size} bytes, {wanted.fields}",
+                seen=f"in the kernel's header: {there.layout.size} bytes, {there.layout.fields}",
+            )
+
+
+@_item("P14", unless=lambda c, a: "each ABI has a layout of its own" if c.layouts else None)
 def _padding_and_other_abis(interface: Interface, level: Level) -> None:
     """No hole, and one layout in every ABI, since one entry serves them all.
 
@@ -948,9 +1108,7 @@ def _padding_and_other_abis(interface: Interface, level: Level) -> None:
             allowed="no byte that is no field's",
             seen=f"{interface.contract.tag} has padding at {holes}",
         )
-    native = Interface(
-        interface.asked, ABIS[0], compiler=interface.compiler, target=interface.target
-    ).layout
+    native = interface.in_abi(ABIS[0]).layout
     if (ours.size, ours.fields) != (native.size, native.fields):
         _claimed(
             interface,
@@ -977,6 +1135,10 @@ def set_fields(interface: Interface, case: Case, **fields: int) -> Case:
     return dataclasses.replace(case, memory=memory)
 
 
+def _set_field(interface: Interface, case: Case, *, field: str, value: int) -> Case:
+    return set_fields(interface, case, **{field: value})
+
+
 def _sized(interface: Interface, case: Case, usize: int, *, tail: bytes = b"") -> Case:
     """The case with another size: its memory grows or shrinks with it."""
     length = interface.contract.extent(min(usize, REACH))
@@ -992,15 +1154,12 @@ def provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
     """Ways to have a call refused by ``check``."""
     contract, ksize = interface.contract, interface.ksize
     match check:
-        case UnknownFlags(arg=arg):
-            flags = contract.flags(arg)
-            unknown = next(1 << bit for bit in range(flags.width) if not flags.mask >> bit & 1)
-            yield lambda i, c: dataclasses.replace(c, flags=(*c.flags, (arg, unknown)))
+        case UnknownFlags() | ArgAtMost():
+            given = _refused_argument(contract, check)
+            yield lambda i, c: dataclasses.replace(c, flags=(*c.flags, *given))
         case Null():
             yield lambda i, c: dataclasses.replace(c, pointer=0)
-        case Head():
-            yield lambda i, c: dataclasses.replace(c, pointer=PAGE - 8)
-        case FetchSize():
+        case Head() | FetchSize():
             # Nothing is mapped in the first page; NULL itself may be told apart.
             yield lambda i, c: dataclasses.replace(c, pointer=PAGE - 8)
         case SizeBounds(minimum=minimum, maximum=maximum):
@@ -1018,9 +1177,23 @@ def provocations(interface: Interface, check: Check) -> Iterator[Provocation]:
         case Privileged():
             lacking = without(check.capability)
             yield lambda i, c: dataclasses.replace(ask(i, c, check), who=lacking)
+        case Text(field=field, long_at=long_at):
+            for address in (PAGE - 8, piece_at(long_at)):
+                yield functools.partial(_set_field, field=field, value=address)
         case _:
             values = _refused_fields(interface, check)
             yield lambda i, c: set_fields(i, c, **values)
+
+
+def _refused_argument(
+    contract: Contract, check: UnknownFlags | ArgAtMost
+) -> tuple[tuple[int, int], ...]:
+    """The registers of an argument with which a call is refused by ``check``."""
+    if isinstance(check, ArgAtMost):
+        return wide_flags(contract, check.arg, check.maximum + 1)
+    flags = contract.flags(check.arg)
+    unknown = next(1 << bit for bit in range(flags.width) if not flags.mask >> bit & 1)
+    return ((check.arg, unknown),)
 
 
 def _refused_fields(interface: Interface, check: FieldCheck) -> dict[str, int]:
@@ -1048,6 +1221,8 @@ def _refused_fields(interface: Interface, check: FieldCheck) -> dict[str, int]:
             # The kernel's half, or the first page where a pointer has 32 bits.
             wide = interface.layout.field(field).size == 8
             return {**beside, field: 1 << 63 if wide else PAGE - 8}
+        case Text(field=field):
+            return {field: PAGE - 8}
 
 
 def nobody(interface: Interface, field: str) -> int:

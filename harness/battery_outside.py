@@ -17,7 +17,7 @@ import pytest
 
 from harness import case as cases
 from harness import model, outside
-from harness.abi import ABI, Way
+from harness.abi import ABI, ABIS, Way
 from harness.battery import BATTERY, Item, Level
 from harness.case import Case
 from harness.channel import RefusedError
@@ -40,8 +40,9 @@ REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 
 def _registers(interface: Interface, case: Case, way: Way) -> list[Argument]:
     """All six, those that the call does not have filled with a pattern."""
-    args = cases.registers(interface.contract, case)
-    for index in range(len(interface.contract.args), len(args)):
+    there = interface.by(way)
+    args = cases.registers(there.contract, case)
+    for index in range(len(there.contract.args), len(args)):
         args[index] = UNUSED[index] % (1 << way.register)
     return args
 
@@ -102,12 +103,12 @@ def watch(interface: Interface, case: Case, way: Way, **by: Any) -> Watch:
 
 def accepted(interface: Interface, way: Way) -> Case:
     """A call that is accepted, by this way."""
-    return dataclasses.replace(interface.case(), way=way)
+    return dataclasses.replace(interface.by(way).case(), way=way)
 
 
 def refused(interface: Interface, way: Way) -> Case:
     """A call that is refused for its pointer, by this way."""
-    return dataclasses.replace(interface.case(), way=way, pointer=0)
+    return dataclasses.replace(interface.by(way).case(), way=way, pointer=0)
 
 
 def _as_model(outcome: model.Outcome, seen: Watched) -> bool:
@@ -171,7 +172,7 @@ def _a_filter_sees_arch_and_number(interface: Interface, level: Level) -> None:
             wrong = {**given, last: given[last] ^ 1}
             name = f"this arch and number, another argument {last}"
             tries.append((name, changed(args=wrong), False))
-        outcome = interface.predict(case)
+        outcome = interface.by(way).predict(case)
         for name, one, decides in tries:
             seen = _watched(interface, case, way, code=one.code)
             what = f"by {way.name}, a filter for {name}"
@@ -194,7 +195,7 @@ def _a_tracer_sees_the_call(interface: Interface, level: Level) -> None:
             seen = _watched(interface, case, way, trace=True)
             what = f"by {way.name}, {case}"
             how = watch(interface, case, way, traced=True)
-            outcome = interface.predict(case)
+            outcome = interface.by(way).predict(case)
             if not _as_model(outcome, seen):
                 found.add(f"{what}, traced", allowed=str(outcome), seen=seen, how=how)
                 continue
@@ -282,12 +283,13 @@ def _check_fields(
     if number is None or (number.name, number.offset, number.size) != ("__syscall_nr", 8, 4):
         allowed = "int __syscall_nr at 8, 4 bytes"
         found.add("the first field", allowed=allowed, seen=number, how=how)
-    places = [(16 + 8 * index, 8) for index in range(len(interface.contract.args))]
+    native = interface.asked.in_abi(ABIS[0])  # whose entry has the tracepoints
+    places = [(16 + 8 * index, 8) for index in range(len(native.args))]
     if [(one.offset, one.size) for one in args] != places:
         seen = "; ".join(map(str, args))
         found.add("the arguments", allowed=f"(offset, size) {places}", seen=seen, how=how)
     else:
-        one = args[interface.contract.pointer]
+        one = args[native.pointer]
         # An ioctl()'s argument, say, has no type of its own.
         own = interface.contract.number == f"__NR_{interface.contract.name}"
         wanted = rf"(const )?{interface.contract.tag} ?\*( ?const)?"
@@ -318,7 +320,7 @@ def _check_trace(
         trace = [one for one in trace if one.ret != 0]
     wanted = []
     if way.table == "m64" and not way.int80:
-        args = seen.args[: len(interface.contract.args)]
+        args = seen.args[: len(interface.by(way).contract.args)]
         wanted = [
             outside.Traced(call=name, args=args),
             outside.Traced(call=name, ret=seen.ret % (1 << 64)),

@@ -12,15 +12,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from harness.abi import ABI, Way
+from harness.abi import ABI, Way, ways
 from harness.battery import BATTERY, Item, Level, effect_is_known
 from harness.case import PAGE, Case
-from harness.contract import DATA_AT, PIECES_AT, Contract, Points, piece_at
+from harness.contract import DATA_AT, PIECES_AT, Contract, Points, Text, piece_at
 from harness.findings import ContractBrokenError, Mismatch
 from harness.how import Above4GiB
 from harness.interface import Interface, SetupError
 from harness.model import SCRATCH_AT, errno_name
 from harness.program import AREA_BYTES, SCRATCH, Program, at
+from harness.sweep import Dim, Kind, Sweep
 
 #: Where memory above 4 GiB is mapped, in pages of its own.
 HIGH = 1 << 40
@@ -34,13 +35,27 @@ def _no_pointer(contract: Contract, abi: ABI) -> str | None:
     return None if contract.pointers else "no field is a pointer"
 
 
+def _no_padding(contract: Contract, abi: ABI) -> str | None:
+    if reason := _no_pointer(contract, abi):
+        return reason
+    tables = [way.table for way in ways(abi.name, queued=contract.queued)]
+    behind = {
+        check.field
+        for laid in (contract.layouts[name] for name in tables if name in contract.layouts)
+        for check in contract.pointers
+        for offset, size in [laid.fields[check.field]]
+        if offset + size not in {at for at, _ in laid.fields.values()} | {laid.size}
+    }
+    return None if behind else "no entry that it reaches has padding behind a pointer"
+
+
 def _no_high_memory(contract: Contract, abi: ABI) -> str | None:
     if abi.pointer == 4:
         return "a program of this ABI has no memory above 4 GiB"
     return _no_pointer(contract, abi)
 
 
-def high_of(check: Points) -> int:
+def high_of(check: Points | Text) -> int:
     """Where above 4 GiB the same bytes are as at the contract's piece."""
     return HIGH + piece_at(check.at) - SCRATCH_AT - MAPPED
 
@@ -49,8 +64,9 @@ def _ways(interface: Interface) -> list[Way | None]:
     return [None, *interface.other_ways]
 
 
-def _with_pointer(interface: Interface, check: Points, value: int) -> Case:
-    return interface.case(**{**check.beside, check.field: value})
+def _with_pointer(interface: Interface, check: Points | Text, value: int) -> Case:
+    beside = check.beside if isinstance(check, Points) else {}
+    return interface.case(**{**beside, check.field: value})
 
 
 def _refused(interface: Interface, calls: Sequence[Case]) -> list[Case]:
@@ -60,10 +76,12 @@ def _refused(interface: Interface, calls: Sequence[Case]) -> list[Case]:
     return [one for one in calls if interface.predict(one).errno]
 
 
-def _nowhere(check: Points, width: int) -> Iterator[int]:
+def _nowhere(check: Points | Text, width: int) -> Iterator[int]:
     """Addresses at which nothing is, or not enough."""
     end = SCRATCH_AT + AREA_BYTES
-    yield from (0, 1, PAGE - 1, PAGE, SCRATCH_AT - PAGE, end, end - check.length + 1)
+    yield from (0, 1, PAGE - 1, PAGE, SCRATCH_AT - PAGE, end)
+    if isinstance(check, Points):  # a string ends where its NUL is
+        yield end - check.length + 1
     if width == 64:
         yield from (1 << 47, 1 << 56, 1 << 63, 0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000)
     top = (1 << width) - 1
@@ -81,26 +99,50 @@ def _pointers_that_lead_nowhere(interface: Interface, level: Level) -> None:
 def _upper_half_of_a_pointer(interface: Interface, level: Level) -> None:
     """Each bit above the 32nd, over an address that is good without it: a fault, by every way."""
     for check in interface.contract.pointers:
-        width = 8 * interface.layout.field(check.field).size
         good = piece_at(check.at)
         for way in _ways(interface):
+            there = interface.by(way)
+            width = 8 * there.layout.field(check.field).size
             calls = [
-                dataclasses.replace(_with_pointer(interface, check, good | 1 << bit), way=way)
+                dataclasses.replace(_with_pointer(there, check, good | 1 << bit), way=way)
                 for bit in range(32, width)
             ]
-            interface.check_all(*_refused(interface, calls))
+            there.check_all(*_refused(there, calls))
+
+
+def _padding_behind_a_pointer(interface: Interface, level: Level) -> None:
+    """Where the upper half would be in another ABI there is padding: it may have any value."""
+    for way in _ways(interface):
+        there = interface.by(way)
+        for check in there.contract.pointers:
+            end = there.layout.field(check.field).end
+            for start, stop in there.layout.padding():
+                if start == end:
+                    there.verify(
+                        Sweep(
+                            dims=(
+                                Dim(kind=Kind.BYTE, start=start, stop=stop),
+                                Dim(kind=Kind.BIT, start=0, stop=8),
+                            ),
+                            usize=there.ksize,
+                            template=there.template(),
+                            way=way,
+                        )
+                    )
 
 
 def _above_4_gib(interface: Interface, level: Level) -> None:
     """The same bytes above 4 GiB are as good as below; through the 64-bit entries."""
     for check in interface.contract.pointers:
-        low = _with_pointer(interface, check, piece_at(check.at))
-        high = _with_pointer(interface, check, high_of(check))
         for way in _ways(interface):
-            if way is not None and way.int80:
+            there = interface.by(way)
+            narrow = there.layout.field(check.field).size < 8
+            if narrow or (way is not None and way.int80):
                 continue
+            low = _with_pointer(there, check, piece_at(check.at))
+            high = _with_pointer(there, check, high_of(check))
             below, above = (
-                _answer(interface, dataclasses.replace(case, way=way)) for case in (low, high)
+                _answer(there, dataclasses.replace(case, way=way)) for case in (low, high)
             )
             if below == above and below != check.errno:
                 continue
@@ -161,6 +203,12 @@ BATTERY += [
         name="upper-half-of-a-pointer",
         run=_upper_half_of_a_pointer,
         unless=_no_pointer,
+    ),
+    Item(
+        prop="P13",
+        name="padding-behind-a-pointer",
+        run=_padding_behind_a_pointer,
+        unless=_no_padding,
     ),
     Item(prop="P13", name="above-4-gib", run=_above_4_gib, unless=_no_high_memory),
 ]

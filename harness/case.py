@@ -13,6 +13,7 @@ from harness.contract import (
     Constant,
     Contract,
     Flags,
+    Half,
     Made,
     Pointer,
     SizeArg,
@@ -21,6 +22,7 @@ from harness.contract import (
     SizeIoctl,
     SizeValue,
     Value,
+    Wide,
 )
 from harness.identity import Identity, Peer
 from harness.layout import Layout
@@ -151,7 +153,7 @@ def registers(contract: Contract, case: Case) -> list[Argument]:
                 values.append(struct if case.pointer is None else case.pointer)
             case Flags():
                 values.append(given.get(index, 0))
-            case Value(value=value):
+            case Value(value=value) | Wide(value=value) | Half(value=value):
                 values.append(given.get(index, value))
             case Bytes():
                 values.append(Address(SCRATCH, contract.data_at(index)))

@@ -159,15 +159,23 @@ def cli() -> None:
     callback=lambda _context, _option, value: ltp.places(value or ""),
     help="Sources of LTP in which its library is built, with colons.",
 )
+@click.option(
+    "--contract",
+    type=click.Choice(interfaces.SAMPLES),
+    default=DEFAULT_CONTRACT,
+    show_default=True,
+    help="The sample that the battery is about.",
+)
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
-def vm_test(battery: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
+def vm_test(battery: str, contract: str, pytest_args: tuple[str, ...], **asked: Any) -> None:
     """Build the kernel, boot it, and test it with callers of every ABI."""
     setup = _setup(**asked)
     # Built before pytest starts: what takes minutes shows its progress.
-    _prepare(Lab(setup), interfaces.load(DEFAULT_CONTRACT))
+    _prepare(Lab(setup), interfaces.load(contract))
     named = any(Path(arg.partition("::")[0]).exists() for arg in pytest_args)
     tests = [] if named else [str(BATTERY_TESTS), TARGET_TESTS]
-    _pytest([*tests, *_pytest_options(setup, battery), *pytest_args])
+    options = [*_pytest_options(setup, battery), "--contract", contract]
+    _pytest([*tests, *options, *pytest_args])
 
 
 @cli.command()

@@ -17,6 +17,8 @@ import errno as codes
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
+from harness.abi import ABI, ABIS
+from harness.layout import Layout
 from harness.wire import lib
 from vm.errors import UserError
 
@@ -153,9 +155,34 @@ class SizeValue:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Value:
-    """An argument that is always the same: a command, a descriptor, AT_FDCWD."""
+    """An argument that is always the same: a command, a descriptor, AT_FDCWD.
+
+    ``width`` is in bits: an `int` takes the lower 32 of the register, and what
+    is in the upper half must not matter.
+    """
 
     value: int
+    width: int = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wide:
+    """An argument of 64 bits in every ABI, such as a `loff_t`.
+
+    A program whose registers have 32 bits passes it in two, the lower half
+    first (include/linux/compat.h:compat_arg_u64), and what stands behind it is
+    one register further on.  Contract.in_abi() has it so.
+    """
+
+    value: int  #: with which a call is accepted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Half:
+    """One of the two registers of a Wide in an ABI that needs two."""
+
+    value: int
+    upper: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,6 +220,18 @@ class UnknownFlags:
     """A flag bit that the interface does not know, in argument ``arg``."""
 
     arg: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArgAtMost:
+    """A value of the Wide argument ``arg``, unsigned, above ``maximum``.
+
+    A `loff_t` that must not be negative is at most 2^63 - 1.
+    """
+
+    arg: int
+    maximum: int
+    errno: int = codes.EINVAL
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -363,11 +402,28 @@ class Points:
     beside: Mapping[str, int] = dataclasses.field(default_factory=dict)  #: fields and their values
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text:
+    """``field`` is a pointer to a string of ``longest`` bytes at most, its NUL not counted.
+
+    It is as wide as the declaration has it: a `char *` is as wide as the ABI's
+    pointers.  NULL is an empty string.  Pieces of the contract's hold one that
+    is taken, at piece_at(``at``), and one that is too long, at piece_at(``long_at``).
+    """
+
+    field: str
+    longest: int  #: bytes
+    at: int
+    long_at: int
+    errno: int = codes.EFAULT
+    too_long: int = codes.EINVAL
+
+
 #: The checks that judge a field of the struct by its value, after it was copied; and all that do.
 ValueCheck = UnknownBits | AtMost | AtLeast | OneOf | OnlyWith | NotTogether | BothOrNeither
-FieldCheck = ValueCheck | Process | Points
+FieldCheck = ValueCheck | Process | Points | Text
 VALUE_CHECKS = (UnknownBits, AtMost, AtLeast, OneOf, OnlyWith, NotTogether, BothOrNeither)
-FIELD_CHECKS = (*VALUE_CHECKS, Process, Points)
+FIELD_CHECKS = (*VALUE_CHECKS, Process, Points, Text)
 
 
 def named(check: FieldCheck) -> tuple[str, ...]:
@@ -399,7 +455,18 @@ class Privileged:
     caller_has: bool = True
 
 
-Check = UnknownFlags | Null | Head | FetchSize | SizeBounds | Tail | Copy | FieldCheck | Privileged
+Check = (
+    UnknownFlags
+    | ArgAtMost
+    | Null
+    | Head
+    | FetchSize
+    | SizeBounds
+    | Tail
+    | Copy
+    | FieldCheck
+    | Privileged
+)
 
 
 def fields_of(check: Check) -> tuple[str, ...]:
@@ -409,9 +476,67 @@ def fields_of(check: Check) -> tuple[str, ...]:
     return named(check) if isinstance(check, FIELD_CHECKS) else ()
 
 
+# What a field of a Record shows.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfField:
+    """The value of a field of the struct; with ``signed`` it is extended by its sign."""
+
+    field: str
+    signed: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfText:
+    """The string that a Text field points to, with zeros behind it."""
+
+    field: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfArg:
+    """The value of a Wide argument."""
+
+    arg: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfFile:
+    """What statx(2) says of the file that a Value and a Bytes argument name.
+
+    ``member`` is of struct statx.
+    """
+
+    dfd: int  #: index of the argument
+    path: int  #: likewise
+    member: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Given:
+    """A value that is the same for every call."""
+
+    value: int
+
+
+Source = OfField | OfText | OfArg | OfFile | Given
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """A struct that tells what the kernel made of a call, the same in every ABI."""
+
+    struct: str  #: its tag, in the contract's header
+    fields: tuple[tuple[str, Source], ...]  #: all of them, in their order
+    layout: Layout | None = None  #: not a contract's business: Interface has it compiled
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadBack:
     """An accepted call returns a descriptor; read(2) gives the kernel's struct.
+
+    With ``record`` it gives that instead.
 
     ``size_holds``: what the kernel's own size field reads: ``usize`` (the size
     that was checked, 0 replaced by what it stands for) or ``ksize``.
@@ -422,6 +547,14 @@ class ReadBack:
     size_holds: str = "usize"
     cloexec: tuple[int, int] | None = None
     nonblock: tuple[int, int] | None = None
+    record: Record | None = None
+
+    def length(self, ksize: int) -> int:
+        """Bytes that read(2) gives where the kernel's struct has ``ksize``."""
+        if self.record is None:
+            return ksize
+        assert self.record.layout is not None  # Interface has it compiled
+        return self.record.layout.size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -473,7 +606,16 @@ class Fills:
 
 
 Effect = ReadBack | Descriptor | Nothing | Fails | Child | Fills
-Argument = Pointer | Flags | SizeValue | Value | Bytes | Made | Constant
+Argument = Pointer | Flags | SizeValue | Value | Wide | Half | Bytes | Made | Constant
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Laid:
+    """How one ABI's programs lay out the struct, and what its entry copies."""
+
+    size: int  #: bytes
+    fields: Mapping[str, tuple[int, int]]  #: name → (offset, bytes); the rest is padding
+    kernel: str  #: the tag of the struct that the kernel's entry has for it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -498,6 +640,23 @@ class Absent:
     number: int | None = None
     constants: Mapping[str, str] = dataclasses.field(default_factory=dict)
     step: str = ""
+
+
+def _moved(record: Record, moved: Callable[[int], int]) -> Record:
+    """A record whose arguments are in other registers."""
+
+    def one(source: Source) -> Source:
+        match source:
+            case OfArg(arg=arg):
+                return OfArg(arg=moved(arg))
+            case OfFile():
+                return dataclasses.replace(source, dfd=moved(source.dfd), path=moved(source.path))
+            case _:
+                return source
+
+    return dataclasses.replace(
+        record, fields=tuple((name, one(source)) for name, source in record.fields)
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -535,6 +694,9 @@ class Contract:
     #: completion says.  ``number`` is the operation, ``args`` are members of struct
     #: io_uring_sqe: fd, off, addr, len, the operation's flags, file_index.
     queued: bool = False
+    #: Where the struct differs between ABIs, by the ABI's name: each has an entry of its own.
+    #: ``versions`` then has m64's size.  Empty: one layout for all.
+    layouts: Mapping[str, Laid] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -581,10 +743,31 @@ class Contract:
         wanted = [self.size.arg] if isinstance(self.size, (SizeArg, SizeIoctl)) else []
         if carriers != wanted:
             found.append(f"the size is in arguments {carriers}, and should be in {wanted}")
-        if not embedded and isinstance(self.effect, ReadBack):
+        if not embedded and isinstance(self.effect, ReadBack) and not self.effect.record:
             found.append("ReadBack shows a size field, and the struct has none")
-        if len(self.args) > MOST_ARGS:
-            found.append(f"{len(self.args)} arguments: a system call has {MOST_ARGS} at most")
+        registers = len(self.args) + sum(isinstance(arg, Wide) for arg in self.args)
+        if registers > MOST_ARGS:
+            found.append(f"{registers} arguments: a system call has {MOST_ARGS} at most")
+        return found + self._problems_of_layouts()
+
+    def _problems_of_layouts(self) -> list[str]:
+        if not self.layouts:
+            return []
+        found = []
+        if not self.fixed:
+            found.append("a struct whose size differs between ABIs has no size that it is told")
+        if lacking := [one.name for one in ABIS if one.name not in self.layouts]:
+            found.append(f"its layouts have none for {', '.join(lacking)}")
+        if len({tuple(one.fields) for one in self.layouts.values()}) > 1:
+            found.append("its layouts have not the same fields in the same order")
+        for name, laid in self.layouts.items():
+            at = 0
+            for field, (offset, size) in laid.fields.items():
+                if offset < at:
+                    found.append(f"{name}: {field} begins before byte {at}")
+                at = offset + size
+            if at > laid.size:
+                found.append(f"{name}: the last field ends behind byte {laid.size}")
         return found
 
     def _problems_of_sizes(self) -> list[str]:
@@ -630,11 +813,24 @@ class Contract:
         for index, check in enumerate(self.checks):
             if isinstance(check, UnknownFlags) and check.arg not in self.flags_args:
                 found.append(f"argument {check.arg} carries no flags")
+            if isinstance(check, ArgAtMost) and not self.is_wide(check.arg):
+                found.append(f"argument {check.arg} is not 64 bits wide in every ABI")
+            if isinstance(check, Text):
+                found += self._problems_of_text(check)
             judged = check.field if isinstance(check, (*FIELD_CHECKS, Privileged)) else None
             if judged is not None and index < copied:
                 found.append(f"{judged} is judged before it is copied")
             if isinstance(check, Privileged):
                 found += self._problems_of_need(check)
+        return found
+
+    def _problems_of_text(self, check: Text) -> list[str]:
+        found = []
+        for at, fits in ((check.at, True), (check.long_at, False)):
+            text, nul, _ = self.data[PIECES_AT - DATA_AT + at :].partition(b"\0")
+            if not nul or (len(text) <= check.longest) != fits:
+                what = f"of at most {check.longest} bytes" if fits else "that is longer"
+                found.append(f"{check.field}: the pieces have no string {what} at {at}")
         return found
 
     def _problems_of_need(self, check: Privileged) -> list[str]:
@@ -700,6 +896,95 @@ class Contract:
                 if all(map(fields, fields_of(check)))
             ),
             example={name: value for name, value in self.example.items() if fields(name)},
+        )
+
+    @property
+    def differs(self) -> bool:
+        """Whether ABIs differ in how they lay out the struct, or in which registers they use."""
+        return bool(self.layouts) or any(isinstance(arg, (Wide, Half)) for arg in self.args)
+
+    @property
+    def files(self) -> tuple[OfFile, ...]:
+        """What the record shows of a file."""
+        effect = self.effect
+        record = effect.record if isinstance(effect, ReadBack) else None
+        fields = record.fields if record else ()
+        return tuple(source for _, source in fields if isinstance(source, OfFile))
+
+    def with_record(self, layout: Layout, files: Mapping[OfFile, int]) -> Contract:
+        """The contract with its record as it is on a target: where its fields are, which file."""
+        effect = self.effect
+        assert isinstance(effect, ReadBack)
+        assert effect.record is not None
+        fields = tuple(
+            (name, Given(value=files[source]) if isinstance(source, OfFile) else source)
+            for name, source in effect.record.fields
+        )
+        record = dataclasses.replace(effect.record, fields=fields, layout=layout)
+        return dataclasses.replace(self, effect=dataclasses.replace(effect, record=record))
+
+    def is_wide(self, arg: int) -> bool:
+        """Whether argument ``arg`` is 64 bits wide in every ABI, be it in two registers."""
+        if arg >= len(self.args):
+            return False
+        found = self.args[arg]
+        return isinstance(found, Wide) or (isinstance(found, Half) and not found.upper)
+
+    @property
+    def wide_args(self) -> tuple[int, ...]:
+        """Indices of the arguments that are, by their first register."""
+        return tuple(index for index in range(len(self.args)) if self.is_wide(index))
+
+    def in_abi(self, abi: ABI) -> Contract:
+        """The contract as the entry of one ABI has it.
+
+        The struct has that ABI's size, and what is 64 bits wide takes as many
+        registers as it needs there: an argument's index is its register's.
+        """
+        found = self
+        if laid := self.layouts.get(abi.name):
+            only = dataclasses.replace(self.versions[-1], size=laid.size)
+            found = dataclasses.replace(found, versions=(only,))
+        wide = [index for index, arg in enumerate(self.args) if isinstance(arg, Wide)]
+        if not wide or abi.register == 64 or self.queued:
+            return found
+
+        def moved(index: int) -> int:
+            return index + sum(one < index for one in wide)
+
+        def flag(asked: tuple[int, int] | None) -> tuple[int, int] | None:
+            return asked and (moved(asked[0]), asked[1])
+
+        args: list[Argument] = []
+        for arg in self.args:
+            if isinstance(arg, Wide):
+                args.append(Half(value=arg.value & 0xFFFF_FFFF, upper=False))
+                args.append(Half(value=arg.value >> 32 & 0xFFFF_FFFF, upper=True))
+            else:
+                args.append(arg)
+        checks: list[Check] = []
+        for check in self.checks:
+            if isinstance(check, (UnknownFlags, ArgAtMost)):
+                checks.append(dataclasses.replace(check, arg=moved(check.arg)))
+            elif isinstance(check, Privileged):
+                index = None if check.arg is None else moved(check.arg)
+                checks.append(dataclasses.replace(check, arg=index))
+            else:
+                checks.append(check)
+        size, effect = self.size, self.effect
+        if isinstance(size, (SizeArg, SizeIoctl)):
+            size = dataclasses.replace(size, arg=moved(size.arg))
+        if isinstance(effect, Descriptor) and isinstance(effect.cloexec, tuple):
+            effect = dataclasses.replace(effect, cloexec=flag(effect.cloexec))
+        if isinstance(effect, ReadBack):
+            effect = dataclasses.replace(
+                effect,
+                cloexec=flag(effect.cloexec),
+                nonblock=flag(effect.nonblock),
+                record=effect.record and _moved(effect.record, moved),
+            )
+        return dataclasses.replace(
+            found, args=tuple(args), checks=tuple(checks), size=size, effect=effect
         )
 
     def with_constants(self, value: Callable[[str], int]) -> Contract:
@@ -770,9 +1055,9 @@ class Contract:
         return tuple(check for check in self.checks if isinstance(check, Privileged))
 
     @cached_property
-    def pointers(self) -> tuple[Points, ...]:
+    def pointers(self) -> tuple[Points | Text, ...]:
         """The fields that are addresses."""
-        return tuple(check for check in self.checks if isinstance(check, Points))
+        return tuple(check for check in self.checks if isinstance(check, (Points, Text)))
 
     @cached_property
     def processes(self) -> tuple[Process, ...]:

@@ -37,6 +37,7 @@ from harness.contract import (
     AtMost,
     BothOrNeither,
     Contract,
+    Half,
     NotTogether,
     OneOf,
     OnlyWith,
@@ -44,6 +45,7 @@ from harness.contract import (
     ReadBack,
     SizeField,
     UnknownBits,
+    Wide,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.identity import Identity, without
@@ -363,6 +365,11 @@ class Space:
             if flags.width <= 32 < self.register:
                 upper = _or(0, st.integers(0, (1 << 32) - 1))
                 found[index] = st.builds(lambda low, high: low | high << 32, found[index], upper)
+        for index, arg in enumerate(self.contract.args):
+            if self.effect_is_known and isinstance(arg, (Wide, Half)):
+                width = 32 if isinstance(arg, Half) else 64
+                bits = st.integers(0, width - 1).map(lambda bit: 1 << bit)
+                found[index] = _or(arg.value, bits, st.integers(0, (1 << width) - 1))
         return found
 
     @cached_property
@@ -439,6 +446,10 @@ class Space:
             return draft
         effect = self.contract.effect
         assert isinstance(effect, ReadBack)
+        if effect.record:
+            size = self.covered(draft.usize, draft.gate.way)
+            call = model.Call(usize=size, memory=case.memory)
+            held = model.held(self.contract, self.layout, call, size=size)
         most = SMALL
         if effect.nonblock and dict(case.flags).get(effect.nonblock[0], 0) & effect.nonblock[1]:
             most = 0
@@ -675,7 +686,8 @@ def space_of(interface: Interface) -> Space:
         layout=interface.layout,
         register=interface.register,
         size_bits=interface.size_bits,
-        ways=tuple(interface.other_ways),
+        # By another entry some contracts have another struct, or other registers.
+        ways=tuple(way for way in interface.other_ways if interface.by(way) is interface),
     )
 
 

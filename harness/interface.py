@@ -29,11 +29,14 @@ from harness.contract import (
     Contract,
     Descriptor,
     Fills,
+    OfFile,
     Privileged,
     ReadBack,
+    Record,
     SizeArg,
     SizeField,
     SizeFixed,
+    Value,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.identity import Identity, Peer
@@ -128,13 +131,45 @@ class Interface:
         compiler: Compiler,
         target: Target,
         described: tuple[Path, ...] = (),
+        entry: ABI | None = None,
     ) -> None:
-        """``described`` are objects of the kernel under test, with DWARF."""
+        """``described`` are objects of the kernel under test, with DWARF.
+
+        ``entry`` is the ABI whose entry the calls go through, and whose struct and
+        registers they have, where that is not the program's own: see by().
+        """
         self.described = described
+        self.entry = entry or abi
         self.asked = contract  #: as it was written, for any kernel
         self.abi = abi
         self.compiler = compiler
         self.target = target
+
+    def by(self, way: Way | None) -> Interface:
+        """The interface as it is by another way: with the struct and the registers of its entry.
+
+        What it makes are calls for that way; which they go is still theirs to say.
+        """
+        if way is None or not self.asked.differs or way.table == self.entry.name:
+            return self
+        return Interface(
+            self.asked,
+            self.abi,
+            compiler=self.compiler,
+            target=self.target,
+            described=self.described,
+            entry=abi(way.table),
+        )
+
+    def in_abi(self, one: ABI) -> Interface:
+        """The interface called in another ABI's way, on the same target."""
+        return Interface(
+            self.asked,
+            one,
+            compiler=self.compiler,
+            target=self.target,
+            described=self.described,
+        )
 
     def for_the_caller(self, contract: Contract) -> Contract:
         """A contract with what the caller on this target may and may not do."""
@@ -189,7 +224,54 @@ class Interface:
         gone = self.missing_bits
         found = asked.on(fields=self.layout.has, bits=lambda name: name not in gone)
         found = found.with_constants(self.constant)
+        if isinstance(found.effect, ReadBack) and found.effect.record:
+            found = found.with_record(self._record_layout(found.effect.record), self.files)
+        found = found.in_abi(self.entry)
         return found.with_made(self.made) if asked.setup else found
+
+    def _record_layout(self, record: Record) -> Layout:
+        return layouts.layout(
+            self.compiler,
+            self.abi,
+            struct=record.struct,
+            fields=[name for name, _ in record.fields],
+            includes=(self.asked.header,),
+        )
+
+    @cached_property
+    def files(self) -> dict[OfFile, int]:
+        """What statx(2) says in this ABI's caller of the files that a record is about.
+
+        Raises SetupError when it fails.
+        """
+        found: dict[OfFile, int] = {}
+        for one in self.asked.files:
+            where = layouts.layout(
+                self.compiler,
+                self.abi,
+                struct="statx",
+                fields=(one.member,),
+                includes=("linux/stat.h",),
+            )
+            dfd = self.asked.args[one.dfd]
+            assert isinstance(dfd, Value)  # the contract was checked
+            program = Program()
+            program.reset()
+            program.write(SCRATCH, DATA_AT, self.asked.data)
+            call = program.syscall(
+                self.number("statx"),
+                dfd.value,
+                at(SCRATCH, self.asked.data_at(one.path)),
+                0,
+                self.constant("STATX_BASIC_STATS", "linux/stat.h"),
+                at(SCRATCH),
+            )
+            shown = program.read(SCRATCH, 0, where.size)
+            results = self.caller.run(program)
+            if results[call.index].errno:
+                raise SetupError(f"{self.abi.name}: statx() failed: {results[call.index]}")
+            found[one] = where.get(results[shown.index].data, one.member)
+        return found
 
     @cached_property
     def layout(self) -> Layout:
@@ -232,12 +314,13 @@ class Interface:
         try:
             size = self.header_layout.size
             self.number(self.asked.number)
+            newest = self.asked.in_abi(self.entry).versions[-1].size
         except BuildError:
             return (
                 f"the headers here have no {layouts.tag(self.asked.struct)}: --headers has others"
             )
         own = local.headers_version(self.compiler)
-        if own >= release or (self.asked.versions[-1].size <= size and not self.missing_bits):
+        if own >= release or (newest <= size and not self.missing_bits):
             return self._refused_here()
         return (
             f"the headers here are of Linux {own[0]}.{own[1]}, the kernel is {release[0]}."
@@ -272,7 +355,7 @@ class Interface:
         except BuildError:
             offsets = {f"offsetof({layouts.tag(asked.struct)}, {name})": name for name in names}
             gone = layouts.undefined(
-                self.compiler, self.abi, includes=("stddef.h", asked.header), names=offsets
+                self.compiler, self.entry, includes=("stddef.h", asked.header), names=offsets
             )
             there = [name for offset, name in offsets.items() if offset not in gone]
             if not there:
@@ -282,7 +365,7 @@ class Interface:
     def _header_layout(self, names: list[str]) -> Layout:
         return layouts.layout(
             self.compiler,
-            self.abi,
+            self.entry,
             struct=self.asked.struct,
             fields=names,
             includes=(self.asked.header,),
@@ -293,7 +376,7 @@ class Interface:
         """The struct as the contract declares it, in its newest version."""
         return layouts.layout(
             self.compiler,
-            self.abi,
+            self.entry,
             struct=self.asked.struct,
             fields=self.field_names,
             declaration=self.asked.declaration,
@@ -345,9 +428,13 @@ class Interface:
 
     @cached_property
     def kernels_own(self) -> Layout | None:
-        """The struct as the kernel's own compiler had it, where its DWARF is at hand."""
+        """The struct as the kernel's own compiler had it, where its DWARF is at hand.
+
+        That of this ABI's entry, where each has one of its own.
+        """
+        laid = self.asked.layouts.get(self.entry.name)
         for path in self.described:
-            found = layouts.from_dwarf(path, self.contract.struct)
+            found = layouts.from_dwarf(path, laid.kernel if laid else self.contract.struct)
             if found:
                 return found
         return None
@@ -486,7 +573,7 @@ class Interface:
         call = self.enter(program, cases.registers(self.contract, case), way=case.way)
         got = shown = None
         if effect and isinstance(self.contract.effect, ReadBack):
-            length = self.ksize + sweep.BUFFER_SPARE
+            length = self.contract.effect.length(self.ksize) + sweep.BUFFER_SPARE
             program.fill(SCRATCH, 0, length, sweep.BUFFER_FILL)
             got = program.syscall(self.number("read"), call, at(SCRATCH), length)
             shown = program.read(SCRATCH, 0, length)

@@ -14,7 +14,9 @@ import signal as signals
 from collections.abc import Mapping
 
 from harness.contract import (
+    DATA_AT,
     PAGE,
+    ArgAtMost,
     AtLeast,
     AtMost,
     BothOrNeither,
@@ -25,21 +27,29 @@ from harness.contract import (
     FetchSize,
     FieldCheck,
     Fills,
+    Given,
+    Half,
     Head,
     NotTogether,
     Null,
+    OfArg,
+    OfField,
+    OfText,
     OneOf,
     OnlyWith,
     Points,
     Privileged,
     Process,
     ReadBack,
+    Record,
     SizeBounds,
     SizeField,
     Tail,
+    Text,
     UnknownBits,
     UnknownFlags,
     ValueCheck,
+    Wide,
 )
 from harness.identity import CALLER, Identity, Peer, may_look
 from harness.layout import Layout
@@ -157,6 +167,8 @@ def _refusal(
             flags = contract.flags(arg)
             value = call.args.get(arg, 0) & ((1 << flags.width) - 1)
             return (flags.errno if value & ~flags.mask else 0), False
+        case ArgAtMost(arg=arg, maximum=most, errno=number):
+            return (number if wide_value(contract, call, arg) > most else 0), False
         case Null(errno=number):
             return (number if call.null else 0), False
         case FetchSize(errno=number):
@@ -198,6 +210,8 @@ def _judged(
             return _process(check, layout, call, size, kept)
         case Points():
             return _points(check, layout, kept.data)
+        case Text():
+            return _text(check, contract, layout, kept.data)
         case Privileged():
             refused = _asked(check, contract, layout, call, kept) and not _holds(check, call.who)
         case _:
@@ -248,6 +262,44 @@ def _points(check: Points, layout: Layout, kept: bytes) -> int:
     if not address:
         return check.null or 0
     return 0 if is_there(address, check.length) else check.errno
+
+
+def wide_value(contract: Contract, call: Call, arg: int) -> int:
+    """The 64 bits of an argument that is as wide in every ABI, out of one register or two."""
+    match contract.args[arg]:
+        case Wide(value=value):
+            return call.args.get(arg, value) % (1 << 64)
+        case Half(value=low):
+            high = contract.args[arg + 1]
+            assert isinstance(high, Half)  # in_abi() puts the two beside each other
+            halves = (call.args.get(arg, low), call.args.get(arg + 1, high.value))
+            return halves[0] % (1 << 32) | halves[1] % (1 << 32) << 32
+        case other:
+            raise InfraError(f"argument {arg} of {contract.name} is {other}")
+
+
+def _text(check: Text, contract: Contract, layout: Layout, kept: bytes) -> int:
+    """The errno for the string that the field points to, or 0."""
+    text = text_at(contract, layout.get(kept, check.field))
+    if text is None:
+        return check.errno
+    return check.too_long if len(text) > check.longest else 0
+
+
+def text_at(contract: Contract, address: int) -> bytes | None:
+    """The string at an address, its NUL left out: of NULL an empty one; None: none is there.
+
+    Raises InfraError for where the contract's pieces are not.
+    """
+    if not address:
+        return b""
+    if not is_there(address, 1):
+        return None
+    start = address - SCRATCH_AT - DATA_AT
+    text, nul, _ = contract.data[max(start, 0) :].partition(b"\0")
+    if start < 0 or not nul:
+        raise InfraError(f"{address:#x}: which string is there, the model does not know")
+    return text
 
 
 def is_there(address: int, length: int) -> bool:
@@ -307,7 +359,35 @@ def outcome(contract: Contract, layout: Layout, call: Call) -> Outcome:
         return Outcome(errno=contract.effect.errno)
     if isinstance(contract.effect, Fills):
         return _filled(contract.effect, contract, layout, size=size, kept=kept.data)
+    if isinstance(contract.effect, ReadBack) and contract.effect.record:
+        return Outcome(errno=0, held=_shown(contract.effect.record, contract, layout, call, kept))
     return Outcome(errno=0, held=kept.data)
+
+
+def _shown(record: Record, contract: Contract, layout: Layout, call: Call, kept: _Kept) -> bytes:
+    """The record of an accepted call."""
+    where = record.layout
+    assert where is not None  # Interface has it compiled
+    data = bytearray(where.size)
+    for name, source in record.fields:
+        one = where.field(name)
+        match source:
+            case OfArg(arg=arg):
+                value = wide_value(contract, call, arg)
+            case Given(value=value):
+                pass
+            case OfField(field=field, signed=signed):
+                value = layout.get(kept.data, field)
+                bits = 8 * layout.field(field).size
+                if signed and value >> (bits - 1):
+                    value -= 1 << bits
+            case OfText(field=field):
+                text = text_at(contract, layout.get(kept.data, field)) or b""
+                value = int.from_bytes(text, "little")
+            case other:
+                raise InfraError(f"{name}: {other} was not asked for")
+        data[one.offset : one.end] = (value % (1 << 8 * one.size)).to_bytes(one.size, "little")
+    return bytes(data)
 
 
 def _filled(

@@ -49,8 +49,6 @@ POISON_AT = 16384
 POISON_BYTES = 512
 #: What the buffer of an effect's read(2) holds before, so that a short one shows.
 BUFFER_FILL = 0x5A
-#: The register that no interface with a fixed struct here uses.
-UNUSED_ARG = 5
 #: waitid(2), by which a child is waited for, whatever its signal (linux/wait.h).
 P_PID, WEXITED, WALL = 1, 0x4, 0x40000000
 #: Bytes of that buffer behind the kernel's struct, which must stay as they were.
@@ -220,7 +218,8 @@ def after_ops(contract: Contract, *, number: Callable[[str], int], ksize: int) -
             return [encode_op(kind=lib.WIRE_OP_SYSCALL, nr=number("waitid"), args=args), *undo]
         case ReadBack():
             read = number("read")
-            buffer, length = Address(SCRATCH, 0), ksize + BUFFER_SPARE
+            length = contract.effect.length(ksize) + BUFFER_SPARE
+            buffer = Address(SCRATCH, 0)
             fill = encode_op(kind=lib.WIRE_OP_FILL, args=(buffer, length, BUFFER_FILL))
             get = encode_op(kind=lib.WIRE_OP_SYSCALL, nr=read, args=(ResultOf(0), buffer, length))
             show = encode_op(kind=lib.WIRE_OP_READ, args=(buffer, length))
@@ -331,7 +330,7 @@ def _size_on_the_wire(contract: Contract) -> tuple[int, int, int]:
             return lib.WIRE_SIZE_IOCTL, arg, 0
         case SizeFixed():
             # The caller lays out so many bytes all the same: it puts the size nowhere.
-            return lib.WIRE_SIZE_ARG, UNUSED_ARG, 0
+            return lib.WIRE_SIZE_UNTOLD, 0, 0
 
 
 def decode_rows(payload: bytes) -> list[Row]:

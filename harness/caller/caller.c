@@ -1706,7 +1706,7 @@ static uint32_t check_sweep(struct walk *w)
 	code = check_op(&s->call, 0, 0);
 	if (code)
 		return code;
-	if (s->call.kind != WIRE_OP_SYSCALL || s->size_kind > WIRE_SIZE_IOCTL ||
+	if (s->call.kind != WIRE_OP_SYSCALL || s->size_kind > WIRE_SIZE_UNTOLD ||
 	    s->place > WIRE_PLACE_SHORT || s->flip > 0xff)
 		return WIRE_E_SHAPE;
 	if (s->size_kind == WIRE_SIZE_FIELD &&

@@ -199,6 +199,7 @@ struct wire_result {
 #define WIRE_SIZE_FIELD 1	/* size_index: offset in the struct, size_width bytes */
 #define WIRE_SIZE_ARG 2		/* size_index: which argument */
 #define WIRE_SIZE_IOCTL 3	/* the same, in bits 16 and up, ORed in */
+#define WIRE_SIZE_UNTOLD 4	/* so many bytes are laid out, and the call is not told */
 
 #define WIRE_PLACE_MIDDLE 0	/* canaries on both sides */
 #define WIRE_PLACE_END 1	/* flush against the inaccessible page behind */

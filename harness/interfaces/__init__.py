@@ -19,8 +19,8 @@ from harness.layout import Compiler
 from vm import proc
 from vm.errors import HarnessError, LateError, UserError
 
-#: The one that no kernel has but ours.
-SAMPLE = "xyzzy"
+#: Those that no kernel has but ours.
+SAMPLES = ("xyzzy", "xyzzyat")
 HERE = Path(__file__).resolve().parent
 #: For a user's file to define its contract, in seconds; that takes milliseconds.
 LOAD_SECONDS = 10.0
@@ -43,8 +43,8 @@ def names() -> list[str]:
 
 
 def own() -> list[str]:
-    """Linux's own: all but the sample."""
-    return [name for name in names() if name != SAMPLE]
+    """Linux's own: all but the samples."""
+    return [name for name in names() if name not in SAMPLES]
 
 
 def families(named: str) -> tuple[tuple[Contract, ...], ...]:
@@ -147,6 +147,7 @@ def _check_fields(contract: Contract) -> None:
     used += [("example", name) for name in contract.example]
     if isinstance(where, SizeField):
         used.append(("SizeField", where.field))
+    used += [("layouts", name) for laid in contract.layouts.values() for name in laid.fields]
     if isinstance(effect, Fills):
         used += [("Fills", name) for name in effect.fields]
     for word, name in used:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness import conformance
+from harness import conformance, interfaces
 from harness.mutants.trailers import BASE, Mutant
 from vm import kernels, patches
 from vm.errors import UserError
@@ -27,6 +27,9 @@ class Suite:
 def _only(*properties: str) -> tuple[str, ...]:
     return tuple(word for name in properties for word in ("--prop", name))
 
+
+#: By variant, the sample that its mutants are faults of, where that is not xyzzy.
+SAMPLES: Mapping[str, Path] = {"at": interfaces.HERE / "xyzzyat.py"}
 
 SUITES: Mapping[str, Suite] = {
     # What `make vm-test` runs.
@@ -55,7 +58,8 @@ class Base:
 def base_of(mutant: Mutant) -> Base:
     """The base that a mutant names.  UserError when there is none of that name."""
     if mutant.base in kernels.load_variants():
-        return Base(name=mutant.base, variant=mutant.base)
+        sample = SAMPLES.get(mutant.base)
+        return Base(name=mutant.base, variant=mutant.base, contract=sample)
     place = mutant.path.parent / mutant.base
     if not (place / "series").is_file():
         raise UserError(
@@ -79,6 +83,6 @@ def suite_of(mutant: Mutant) -> Suite:
             hint=f"known: {', '.join(SUITES)}",
         )
     suite = SUITES[mutant.suite]
-    if base_of(mutant).contract:  # selftests/target are xyzzy's own
+    if base_of(mutant).patches:  # selftests/target are of our own series
         return dataclasses.replace(suite, tests=suite.tests[:1])
     return suite

@@ -72,9 +72,10 @@ def write(
     how = mismatch.how
     headers = False
     if isinstance(how, InAnotherAbi):
-        interface = Interface(
-            interface.asked, how.abi, compiler=interface.compiler, target=interface.target
-        )
+        interface = interface.in_abi(how.abi)
+    case = how.case if isinstance(how, Watch) else mismatch.case
+    if case is not None:
+        interface = interface.by(case.way)
     if isinstance(how, NotThere):
         interface = _Older(interface, how)
     name = repro.file_name(interface, prop=prop, number=number)

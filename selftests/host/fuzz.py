@@ -627,7 +627,7 @@ def _check_stall(stall: tuple[int, ...], data_length: int) -> int:
 def _check_sweep(call: tuple[int, ...], head: SweepHead, walk: list[tuple[int, ...]]) -> int:
     if (
         call[0] != OP_SYSCALL
-        or head.size_kind > lib.WIRE_SIZE_IOCTL
+        or head.size_kind > lib.WIRE_SIZE_UNTOLD
         or head.place > lib.WIRE_PLACE_SHORT
         or head.flip > 0xFF
     ):

@@ -8,10 +8,12 @@ from errno import E2BIG, EINVAL
 
 import pytest
 
+from harness.abi import ABIS, abi
 from harness.contract import (
     DATA_AT,
     PAGE,
     PIECES_AT,
+    ArgAtMost,
     AtMost,
     BothOrNeither,
     Bytes,
@@ -20,6 +22,8 @@ from harness.contract import (
     Descriptor,
     FetchSize,
     Flags,
+    Half,
+    Laid,
     Made,
     Nothing,
     OnlyWith,
@@ -36,14 +40,16 @@ from harness.contract import (
     SizeValue,
     Step,
     Tail,
+    Text,
     UnknownBits,
     UnknownFlags,
     Value,
     Version,
+    Wide,
     named,
     piece_at,
 )
-from harness.interfaces import xyzzy
+from harness.interfaces import xyzzy, xyzzyat
 from harness.wire import lib
 from vm.errors import UserError
 
@@ -390,3 +396,112 @@ def test_where_bytes_and_pieces_lie() -> None:
     assert made.data[start : start + 4] == b"near"
     assert made.data[start + 16 :] == b"far"
     assert piece_at(16) == lib.WIRE_SCRATCH_AT + PIECES_AT + 16
+
+
+# What differs between ABIs.
+
+AT = xyzzyat.CONTRACT
+
+
+def test_64_bits_are_two_registers_where_they_have_32() -> None:
+    """The lower half first, and what stands behind it one register further on."""
+    for one in ("m64", "mx32"):
+        assert AT.in_abi(abi(one)).args == AT.args
+    made = AT.in_abi(abi("m32"))
+    assert [type(arg) for arg in made.args] == [Value, Bytes, Half, Half, Pointer, Flags]
+    assert made.args[2:4] == (
+        Half(value=0x89AB_CDEF, upper=False),
+        Half(value=0x0123_4567, upper=True),
+    )
+    assert (made.pointer, made.flags_args, made.wide_args) == (4, (5,), (2,))
+    assert (AT.pointer, AT.flags_args, AT.wide_args) == (3, (4,), (2,))
+    assert isinstance(made.effect, ReadBack)
+    assert made.effect.cloexec == (5, 1)
+    flags, most = made.checks[1:3]
+    assert (flags, most) == (UnknownFlags(arg=5), ArgAtMost(arg=2, maximum=(1 << 63) - 1))
+
+
+def test_a_size_argument_behind_it_moves_too() -> None:
+    made = dataclasses.replace(
+        AS_ARGUMENT,
+        args=(Wide(value=1), Pointer(), SizeValue(), FLAGS),
+        size=SizeArg(arg=2),
+        checks=(
+            UnknownFlags(arg=3),
+            BOUNDS,
+            TAIL,
+            COPY,
+            Privileged(capability="CAP_KILL", arg=3, bits=2),
+        ),
+        effect=Descriptor(cloexec=(3, 1)),
+    ).in_abi(abi("m32"))
+    assert made.size == SizeArg(arg=3)
+    assert made.effect == Descriptor(cloexec=(4, 1))
+    assert made.privileged[0].arg == 4
+
+
+def test_a_queued_call_has_members_not_registers() -> None:
+    made = dataclasses.replace(AT, queued=True)
+    assert made.in_abi(abi("m32")).args == AT.args
+
+
+def test_each_abi_has_a_size_of_its_own() -> None:
+    sizes = {one.name: AT.in_abi(one).versions[-1].size for one in ABIS}
+    assert sizes == {"m64": 24, "m32": 16, "mx32": 24}
+    assert AT.differs
+    assert AT.in_abi(abi("m32")).differs
+    assert not xyzzy.CONTRACT.differs
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layouts": {"m64": AT.layouts["m64"]}}, "its layouts have none for m32, mx32"),
+        (
+            {"layouts": {**AT.layouts, "m32": Laid(size=4, fields={"ptr": (0, 4)}, kernel="a")}},
+            "its layouts have not the same fields in the same order",
+        ),
+        (
+            {
+                "layouts": {
+                    **AT.layouts,
+                    "m32": Laid(
+                        size=16,
+                        fields={"ptr": (0, 4), "varying_val": (2, 4), "fixed_val": (8, 8)},
+                        kernel="a",
+                    ),
+                }
+            },
+            "m32: varying_val begins before byte 4",
+        ),
+        (
+            {"layouts": {**AT.layouts, "m32": dataclasses.replace(AT.layouts["m32"], size=12)}},
+            "m32: the last field ends behind byte 12",
+        ),
+        (
+            {"args": (*AT.args, Value(value=0))},
+            "7 arguments: a system call has 6 at most",
+        ),
+        (
+            {"checks": (COPY, ArgAtMost(arg=0, maximum=1))},
+            "argument 0 is not 64 bits wide in every ABI",
+        ),
+        (
+            {"checks": (COPY, Text(field="ptr", longest=3, at=0, long_at=64))},
+            "ptr: the pieces have no string of at most 3 bytes at 0",
+        ),
+        (
+            {"checks": (COPY, Text(field="ptr", longest=31, at=0, long_at=0))},
+            "ptr: the pieces have no string that is longer at 0",
+        ),
+    ],
+)
+def test_nonsense_about_abis_is_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        dataclasses.replace(AT, **changes)  # type: ignore[arg-type]
+    assert said in str(caught.value)
+
+
+def test_a_struct_of_several_layouts_is_told_no_size() -> None:
+    with pytest.raises(UserError, match="differs between ABIs has no size that it is told"):
+        dataclasses.replace(IN_STRUCT, layouts=AT.layouts)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from harness import case as cases
 from harness import model
-from harness.abi import WAYS
+from harness.abi import WAYS, abi
 from harness.case import Case, Protection
 from harness.contract import (
     DATA_AT,
@@ -53,7 +53,7 @@ from harness.contract import (
     piece_at,
 )
 from harness.identity import Identity, Peer
-from harness.interfaces import xyzzy
+from harness.interfaces import xyzzy, xyzzyat
 from harness.layout import Field, Layout
 from harness.model import Call, Outcome
 from harness.program import AREA_BYTES, ARENA, SCRATCH, Address
@@ -780,3 +780,105 @@ def test_a_tail_that_is_a_value_is_only_read() -> None:
     )
     assert model.outcome(made, K24, Call(usize=32, memory=b"\1" * 32)).errno == 0
     assert model.outcome(made, K24, Call(usize=32, memory=b"\1" * 30, hole=30)).errno == EFAULT
+
+
+# What differs between ABIs: xyzzyat(2), by its man page.
+
+AT_FIELDS = {
+    "m64": (("ptr", 0, 8), ("varying_val", 8, 8), ("fixed_val", 16, 8)),
+    "m32": (("ptr", 0, 4), ("varying_val", 4, 4), ("fixed_val", 8, 8)),
+    "mx32": (("ptr", 0, 4), ("varying_val", 8, 8), ("fixed_val", 16, 8)),
+}
+#: The same struct: a label, -2, and 64 bits; mx32's padding has ones.
+AT_MEMORY = {
+    "m64": struct.pack("<QqQ", piece_at(0), -2, 0xFEDC_BA98_7654_3210),
+    "m32": struct.pack("<IiQ", piece_at(0), -2, 0xFEDC_BA98_7654_3210),
+    "mx32": struct.pack("<IIqQ", piece_at(0), 0xFFFF_FFFF, -2, 0xFEDC_BA98_7654_3210),
+}
+RECORD = Layout(
+    struct="xyzzyat_record",
+    size=72,
+    align=8,
+    fields=tuple(
+        Field(name=name, offset=offset, size=size)
+        for name, offset, size in (
+            ("dev_major", 0, 4),
+            ("dev_minor", 4, 4),
+            ("ino", 8, 8),
+            ("offset", 16, 8),
+            ("varying_val", 24, 8),
+            ("fixed_val", 32, 8),
+            ("label", 40, 32),
+        )
+    ),
+)
+
+
+def at(name: str) -> tuple[Contract, Layout]:
+    """xyzzyat() as one ABI's entry has it, about a file that is inode 7 of device 8:9."""
+    fields = tuple(Field(name=n, offset=o, size=s) for n, o, s in AT_FIELDS[name])
+    layout = Layout(struct="xyzzy_args", size=len(AT_MEMORY[name]), align=8, fields=fields)
+    files = dict(zip(xyzzyat.CONTRACT.files, (8, 9, 7), strict=True))
+    return xyzzyat.CONTRACT.with_record(RECORD, files).in_abi(abi(name)), layout
+
+
+def at_outcome(name: str, memory: bytes, flags: tuple[tuple[int, int], ...] = ()) -> Outcome:
+    contract, layout = at(name)
+    case = Case(usize=len(memory), memory=memory, flags=flags)
+    return cases.predict(contract, layout, case, register=abi(name).register)
+
+
+@pytest.mark.parametrize("name", AT_MEMORY)
+def test_one_record_for_every_abi(name: str) -> None:
+    """The long keeps its sign, padding is no value, and 64 bits are 64 bits."""
+    wanted = struct.pack("<IIQqqQ", 8, 9, 7, 0x0123_4567_89AB_CDEF, -2, 0xFEDC_BA98_7654_3210)
+    assert at_outcome(name, AT_MEMORY[name]).held == wanted + b"a label".ljust(32, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "offset"),
+    [
+        ("m64", ((2, 1 << 40),), 1 << 40),
+        ("mx32", ((2, 1 << 40),), 1 << 40),
+        ("m32", ((2, 5), (3, 6)), 6 << 32 | 5),
+        ("m32", ((2, 5),), 0x0123_4567 << 32 | 5),
+    ],
+)
+def test_a_wide_argument(name: str, flags: tuple[tuple[int, int], ...], offset: int) -> None:
+    found = at_outcome(name, AT_MEMORY[name], flags).held
+    assert found is not None
+    assert int.from_bytes(found[16:24], "little") == offset
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [("m64", ((2, 1 << 63),)), ("m32", ((3, 1 << 31),)), ("mx32", ((2, -1),))]
+)
+def test_a_negative_offset_is_refused(name: str, flags: tuple[tuple[int, int], ...]) -> None:
+    assert at_outcome(name, AT_MEMORY[name], flags).errno == EINVAL
+
+
+@pytest.mark.parametrize(
+    ("address", "errno"),
+    [
+        (0, 0),
+        (piece_at(0), 0),
+        (piece_at(3), 0),
+        (piece_at(64), EINVAL),
+        (8, EFAULT),
+    ],
+)
+def test_where_a_string_is(address: int, errno: int) -> None:
+    for name, memory in AT_MEMORY.items():
+        moved = address.to_bytes(4, "little") + memory[4:]
+        found = at_outcome(name, moved)
+        assert found.errno == errno
+        if not errno:
+            assert found.held is not None
+            text = {0: b"", piece_at(0): b"a label", piece_at(3): b"abel"}[address]
+            assert found.held[40:] == text.ljust(32, b"\0")
+
+
+def test_which_string_is_elsewhere_the_model_does_not_know() -> None:
+    memory = (piece_at(0) - 30_000).to_bytes(8, "little") + AT_MEMORY["m64"][8:]
+    with pytest.raises(InfraError, match="which string is there"):
+        at_outcome("m64", memory)

@@ -153,8 +153,8 @@ def test_choosing() -> None:
     assert [one.kind for one in trailers.choose(found, ["22,23"])] == ["22", "23"]
     name = found[0].name
     assert [one.name for one in trailers.choose(found, [name])] == [name]
-    with pytest.raises(UserError, match="MUTANT=88: no such mutant"):
-        trailers.choose(found, ["88"])
+    with pytest.raises(UserError, match="MUTANT=99: no such mutant"):
+        trailers.choose(found, ["99"])
 
 
 def test_bases_and_suites_are_named(tmp_path: Path) -> None:
@@ -565,7 +565,7 @@ def test_sigterm_leaves_no_tests_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--mutant", "88"], "MUTANT=88: no such mutant"),
+        (["--mutant", "99"], "MUTANT=99: no such mutant"),
         (["--without", "P77"], "P77: no such"),
         (["--shard", "0/4"], "SHARD=0/4: not one of 4 parts"),
     ],

@@ -11,7 +11,11 @@ import errno
 
 import pytest
 
+from harness import interfaces
+from harness.contract import Contract
 from harness.interface import Interface
+from harness.interfaces.xyzzy import CONTRACTS
+from harness.lab import Lab
 from harness.program import ARENA, SCRATCH, Program, ResultOf, Who, at
 
 #: The limit of the system's open files, and one that is far away.  None at all is
@@ -23,6 +27,11 @@ SAMPLES = [
     pytest.param("xyzzy", id="xyzzy"),
     pytest.param("xyzzyat", id="xyzzyat", marks=pytest.mark.series("at")),
 ]
+
+
+@pytest.fixture(scope="session")
+def contract(lab: Lab) -> Contract:
+    return interfaces.for_kernel(CONTRACTS, lab.compiler)
 
 
 def placed(interface: Interface, program: Program, sample: str) -> ResultOf:

@@ -41,6 +41,7 @@ from harness.contract import (
     Flags,
     Made,
     Piece,
+    Points,
     ReadBack,
     SizeBounds,
     Step,
@@ -343,6 +344,7 @@ def test_an_address_above_4_gib(lab: Lab, interface: Interface, tmp_path: Path) 
         pytest.skip("a program of this ABI has no memory above 4 GiB")
     its = of(interface, interfaces.load("clone3"))
     (check,) = its.contract.pointers
+    assert isinstance(check, Points)
     high, low, nowhere = (
         its.case(**{**check.beside, check.field: value})
         for value in (battery_pointer.high_of(check), piece_at(check.at), PAGE)
