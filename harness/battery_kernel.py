@@ -395,7 +395,8 @@ def check_leaks(interface: Interface) -> None:
     interface.target.write_file(MEMLEAK, b"clear")
     interface.target.lost = [(comm, text) for comm, text in known if comm != name]
     error = SplatError(
-        f"memory that nothing points to: {len(mine):,} objects",
+        f"memory that nothing points to: {len(mine):,} objects\n"
+        "  no reproducer: any call before may have lost it; where it was allocated is told",
         verdict=Verdict.OOPS,
         console_tail=tuple(dict.fromkeys(mine))[:SHOWN_LEAKS],
     )

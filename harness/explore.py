@@ -48,6 +48,7 @@ from harness.contract import (
     Wide,
 )
 from harness.findings import Causes, ContractBrokenError, Mismatch
+from harness.how import NoProgram
 from harness.identity import Identity, without
 from harness.interface import Interface
 from harness.layout import Layout
@@ -699,9 +700,15 @@ def explore(interface: Interface, judge: Judge, *, rounds: int, level: Level = Q
     for case, mismatch in wrong:
         words = space.describe(case)
         # Each call has fresh memory: what others leave behind is in the kernel.
-        alone = bool(judge([case])[0])
-        seen = mismatch.seen if alone else f"{mismatch.seen}, but only behind other calls"
-        found.add(dataclasses.replace(mismatch, first=words, last=words, seen=seen, case=case))
+        if judge([case])[0]:
+            one = dataclasses.replace(mismatch, first=words, last=words, case=case)
+        else:
+            seen = f"{mismatch.seen}, but only behind other calls"
+            how = NoProgram(why="the call does so only behind others of its batch")
+            one = dataclasses.replace(
+                mismatch, first=words, last=words, seen=seen, case=case, how=how
+            )
+        found.add(one)
     if found.all():
         raise ContractBrokenError(
             f"{interface.abi.name}: {interface.contract.name}() breaks its contract"
