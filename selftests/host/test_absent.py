@@ -31,7 +31,7 @@ from harness.contract import (
     piece_at,
 )
 from harness.findings import ContractBrokenError
-from harness.interface import Interface
+from harness.interface import Interface, SetupError
 from harness.interfaces import cachestat, openat2, xyzzy
 from harness.target import Target
 
@@ -83,6 +83,22 @@ def test_an_ioctl_that_the_file_has_not(local: Target, here: ABI) -> None:
         effect=Nothing(),
     )
     ITEM.run(interface(local, here, contract), Level())
+
+
+def test_a_set_up_that_calls_the_interface_itself(local: Target, here: ABI) -> None:
+    file = Step(name="file", call="memfd_create", args=(piece_at(), 0))
+    itself = Step(call="ioctl", args=(Made(step="file"), 0x6600, 0))
+    contract = dataclasses.replace(
+        future(Absent(errno=errno.ENOTTY), file, itself),
+        number="__NR_ioctl",
+        args=(Made(step="file"), Value(value=0x6601), Pointer()),
+        checks=tuple(c for c in xyzzy.CONTRACT.checks if not isinstance(c, UnknownFlags)),
+        effect=Nothing(),
+    )
+    ITEM.run(interface(local, here, contract), Level())
+    named = dataclasses.replace(contract, setup=(file, dataclasses.replace(itself, name="more")))
+    with pytest.raises(SetupError, match="ENOTTY"):
+        ITEM.run(interface(local, here, named), Level())
 
 
 def test_a_step_of_the_set_up_is_what_fails(local: Target, here: ABI) -> None:
