@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -269,9 +270,12 @@ def markdown(runs: Sequence[Run], abis: Sequence[str], *, evidence_at: str = HTM
                 lines.append(f"| {name} | {reason} |" + " |" * (len(columns) - 1))
                 continue
             row = (
-                "".join(
-                    _linked(run.of(name, prop, abi), (number, name, prop, abi), evidence_at)
-                    for abi in abis
+                _cell(
+                    [
+                        (mark(tests), _link(tests, (number, name, prop, abi), evidence_at))
+                        for abi in abis
+                        for tests in (run.of(name, prop, abi),)
+                    ]
                 )
                 for prop in columns
             )
@@ -291,15 +295,23 @@ def markdown(runs: Sequence[Run], abis: Sequence[str], *, evidence_at: str = HTM
     return "\n".join(lines) + "\n"
 
 
-def _linked(tests: Sequence[TestResult], where: tuple[int, str, str, str], page: str) -> str:
-    """One ABI's mark, which leads to what is behind it."""
-    shown = f"`{mark(tests)}`"
+def _cell(marks: Sequence[tuple[str, str]]) -> str:
+    """The marks of a cell, each with where it leads; those that lead to one place are one."""
+    cell = ""
+    for target, several in itertools.groupby(marks, key=lambda one: one[1]):
+        shown = f"`{''.join(mark for mark, _ in several)}`"
+        cell += f"[{shown}]({target})" if target else shown
+    return cell
+
+
+def _link(tests: Sequence[TestResult], where: tuple[int, str, str, str], page: str) -> str:
+    """Where one ABI's mark leads to: what is behind it; nowhere, if that is nothing."""
     if not tests:
-        return shown
+        return ""
     if page:
-        return f"[{shown}]({page}#{anchor(*where)})"
+        return f"{page}#{anchor(*where)}"
     names = [name for one in tests for name in one.known]
-    return f"[{shown}](#{_slug(names[0])})" if names else shown
+    return f"#{_slug(names[0])}" if names else ""
 
 
 def _slug(name: str) -> str:

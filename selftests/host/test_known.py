@@ -174,6 +174,10 @@ def test_a_mark_leads_to_what_stands_behind_it() -> None:
     (heading,) = (line for line in alone.splitlines() if line.startswith("### openat2-nonotify"))
     slug = re.sub(r"[^\w -]", "", heading[4:].lower()).replace(" ", "-")
     assert f"[`F`](#{slug})" in alone
+    # Two spans of code that touch would be one, with two backticks in it.
+    cells = [line for line in (page + alone).splitlines() if line.startswith("| openat2 ")]
+    assert cells
+    assert not [line for line in cells if "``" in line]
 
 
 def test_a_tests_files_are_seen_from_the_report() -> None:
