@@ -38,6 +38,7 @@ from harness.contract import (
     SizeFixed,
     Value,
 )
+from harness.contract import Argument as Parameter
 from harness.findings import Causes, ContractBrokenError, Mismatch
 from harness.identity import Identity, Peer
 from harness.layout import Compiler, Layout
@@ -160,6 +161,11 @@ class Interface:
             described=self.described,
             entry=abi(way.table),
         )
+
+    @property
+    def asked_args(self) -> tuple[Parameter, ...]:
+        """The arguments as they were asked for, before anything was made, each in its register."""
+        return self.asked.in_abi(self.entry).args
 
     def in_abi(self, one: ABI) -> Interface:
         """The interface called in another ABI's way, on the same target."""

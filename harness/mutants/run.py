@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from harness.lab import Lab, Setup
 from harness.mutants import state
 from harness.mutants.judge import MACHINE
@@ -39,6 +41,9 @@ SECONDS = 1200.0
 POLL = 0.1
 #: How many runs are remembered, of which every edit of the harness makes new ones.
 KEEP = 500
+
+#: pytest's own ends with tests that were not run: nothing is known of those.
+BROKEN = frozenset({pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,12 +206,20 @@ class Running:
         if not self._written.is_file():
             tail = self._log.read_text(errors="replace").splitlines()[-15:]
             raise InfraError("pytest gave no results:\n" + "\n".join(tail))
-        return records.load(self._written)
+        return completed(records.load(self._written), self._process.returncode, self._log)
 
     def _forget(self) -> None:
         """A mutant's kernel is tried once: what is kept is its results."""
         if self._setup.patches:
             build.forget(Lab(self._setup).order)
+
+
+def completed(found: Sequence[TestResult], code: int, log: Path) -> Sequence[TestResult]:
+    """The results of a pytest that ended with ``code``, and that some are missing if so."""
+    if code not in BROKEN:
+        return found
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+    return [*found, _whole("pytest", InfraError(f"pytest did not get through:\n{tail}"))]
 
 
 def forget(task: Task, asked: Setup) -> None:

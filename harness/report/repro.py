@@ -462,7 +462,7 @@ class Call:
     def args(self) -> Iterator[Arg]:
         """The arguments, as C."""
         for index, (arg, value) in enumerate(zip(self.contract.args, self.values, strict=True)):
-            asked = self.interface.asked.args[index]
+            asked = self.interface.asked_args[index]
             if isinstance(asked, Made):
                 yield Arg(text=f"made_{asked.step}")
                 continue

@@ -32,7 +32,7 @@ def _entry(call: Call) -> Entry | None:
 
 def _args(interface: Interface, one: Watch) -> Iterator[str]:
     """The six registers, as C."""
-    asked = dict(enumerate(interface.asked.args))
+    asked = dict(enumerate(interface.asked_args))
     for index, arg in enumerate(one.args):
         if isinstance(made := asked.get(index), Made):
             yield f"made_{made.step}"
@@ -68,7 +68,7 @@ def _patches(interface: Interface, one: Watch) -> Iterator[str]:
     if one.filter is None:
         return
     for place, (index, value) in enumerate(one.filter.args.items()):
-        asked, made = dict(enumerate(interface.asked.args)).get(index), one.args[index]
+        asked, made = dict(enumerate(interface.asked_args)).get(index), one.args[index]
         if not isinstance(asked, Made) or not isinstance(made, int):
             continue
         for half in range(2):

@@ -425,6 +425,16 @@ def test_results_as_json(tmp_path: Path) -> None:
         records.load(tmp_path / "r.json")
 
 
+@pytest.mark.parametrize("code", [0, 1, 3, 4, 13])
+def test_a_pytest_that_broke_off_proves_nothing(tmp_path: Path, code: int) -> None:
+    """Of a mutant whose tests were not run nobody knows whether it survives."""
+    (tmp_path / "log").write_text("INTERNALERROR> IndexError\n")
+    rows = [result("P3", "m64")]
+    found = run.completed(rows, code, tmp_path / "log")
+    assert run.spoilt(found, expected=Verdict.FAIL) == (code in (3, 4))
+    assert list(found[:1]) == rows
+
+
 def checkout(top: Path) -> Path:
     """A harness with two tests, one of which uses what the other does not."""
     text = {

@@ -69,6 +69,7 @@ from harness.contract import (
     UnknownFlags,
     Value,
     Version,
+    Wide,
     piece_at,
 )
 from harness.contract import Descriptor as DescriptorEffect
@@ -134,6 +135,19 @@ SIX = Contract(
     example={"flags": 0, "mode": 0o644},
     effect=DescriptorEffect(),
     source="a comment */ that ends /* and begins one",
+)
+
+#: An argument of 64 bits, which takes two registers as m32, with others behind it.
+SPLIT = dataclasses.replace(
+    SIX,
+    name="split",
+    args=(
+        Value(value=-100 % (1 << 64)),
+        Wide(value=5 << 32 | 7),
+        Pointer(),
+        SizeValue(),
+        Flags(known={"SIX_A": 1 << 0}, width=32),
+    ),
 )
 
 #: An ioctl, whose number has the size, and a result that nobody looks at.
@@ -555,7 +569,7 @@ def same_memory(case: Case, process: Process, at: int) -> None:
         assert at % PAGE == case.shift
 
 
-CONTRACTS = {one.name: one for one in (XYZZY, SIX, IOCTL, *WIDE)}
+CONTRACTS = {one.name: one for one in (XYZZY, SIX, SPLIT, IOCTL, *WIDE)}
 
 
 #: What is tried of the other contracts, whose memory is laid out as xyzzy's.
