@@ -946,6 +946,26 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str | N
     return template("repro.c.j2").render(vars(facts))
 
 
+def head(
+    interface: Interface, mismatch: Mismatch, call: Call, *, prop: str, name: str, more: str = ""
+) -> dict[str, object]:
+    """What programs of every kind begin with; ``more``: options of the compiler's."""
+    abi = interface.abi
+    guard, number_name, number, number_note = call.number()
+    return {
+        "title": f"{interface.asked.name}() as {abi.name} breaks its contract: {prop}, "
+        f"{PROPERTIES[prop]}",
+        "story": story(interface, mismatch),
+        "commands": (f"gcc {abi.cflag} -static -O2 -Wall{more} -o repro {name}", "./repro"),
+        "wrong_abi": WRONG_ABI[abi.name],
+        "cflag": abi.cflag,
+        "guard": guard,
+        "number_name": number_name,
+        "number": number,
+        "number_note": number_note,
+    }
+
+
 def write(
     interface: Interface, mismatch: Mismatch, directory: Path, *, prop: str, number: int
 ) -> Path:

@@ -19,7 +19,6 @@ from harness.outside import Watch
 from harness.program import ARENA, Address
 from harness.report import repro
 from harness.report.repro import Array, Call, Entry
-from harness.report.results import PROPERTIES
 from harness.wire import lib
 
 
@@ -91,7 +90,6 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) ->
     contract, abi = interface.contract, interface.abi
     way: Way = one.case.way or interface.ways[0]
     call = Call(interface=interface, case=one.case)
-    guard, number_name, number, number_note = call.number()
     outcome = interface.predict(one.case)
     wanted = repro.errno_of(outcome.errno)
     expected = f"the call goes: {outcome}"
@@ -104,17 +102,8 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) ->
     arch = interface.constant(outside.ARCH_NAMES[way.table], "linux/audit.h") & 0xFFFF_FFFF
     own = contract.number == f"__NR_{contract.name}"
     facts: dict[str, object] = {
-        "title": f"{interface.asked.name}() as {abi.name} breaks its contract: {prop}, "
-        f"{PROPERTIES[prop]}",
-        "story": repro.story(interface, mismatch),
+        **repro.head(interface, mismatch, call, prop=prop, name=name),
         "by": _by(one),
-        "commands": (f"gcc {abi.cflag} -static -O2 -Wall -o repro {name}", "./repro"),
-        "wrong_abi": repro.WRONG_ABI[abi.name],
-        "cflag": abi.cflag,
-        "guard": guard,
-        "number_name": number_name,
-        "number": number,
-        "number_note": number_note,
         "arrays": _arrays(interface, one),
         "filter": [
             f"{code:#04x}, {yes}, {no}, {value:#x}"

@@ -27,7 +27,6 @@ from harness.findings import Mismatch
 from harness.interface import Interface
 from harness.report import repro
 from harness.report.repro import Array, Call
-from harness.report.results import PROPERTIES
 from harness.stall import Late, Race, Stall
 from harness.wire import lib
 
@@ -112,10 +111,10 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) ->
     """The program's source."""
     one = mismatch.how
     assert isinstance(one, (Stall, Race))
-    contract, abi = interface.contract, interface.abi
+    contract = interface.contract
     call = Call(interface=interface, case=one.case)
     entry = call.entry()
-    guard, number_name, number, number_note = call.number()
+    number_name = call.number()[1]
     where = contract.size if isinstance(contract.size, SizeField) else None
     shows = interface.ksize if isinstance(contract.effect, ReadBack) else 0
     if isinstance(one, Stall):
@@ -127,16 +126,7 @@ def render(interface: Interface, mismatch: Mismatch, *, prop: str, name: str) ->
         own = _facts_of_race(one, restored=where is not None and not one.over(contract))
         arrays = _arrays(interface, one.case, [])
     facts: dict[str, object] = {
-        "title": f"{interface.asked.name}() as {abi.name} breaks its contract: {prop}, "
-        f"{PROPERTIES[prop]}",
-        "story": repro.story(interface, mismatch),
-        "commands": (f"gcc {abi.cflag} -static -O2 -Wall -pthread -o repro {name}", "./repro"),
-        "wrong_abi": repro.WRONG_ABI[abi.name],
-        "cflag": abi.cflag,
-        "guard": guard,
-        "number_name": number_name,
-        "number": number,
-        "number_note": number_note,
+        **repro.head(interface, mismatch, call, prop=prop, name=name, more=" -pthread"),
         "arrays": arrays,
         "allowed": [outcome.text(sized=sized, held=shows) for outcome in allowed],
         "held": shows,
