@@ -249,6 +249,8 @@ def _sizes(contract: Contract, stall: Stall, *, register: int) -> set[int]:
 
 def _splits(old: bytes, new: bytes) -> list[bytes]:
     """Old below some byte and new from it on, for every byte."""
+    if old == new:  # a tail of thousands of bytes, most often
+        return [old]
     differ = [at for at, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
     return [old[:at] + new[at:] for at in differ] + [old]
 

@@ -377,31 +377,39 @@ def points(sweep: Sweep, contract: Contract) -> Iterator[Point]:
     """Every call of a sweep, in the caller's order."""
     bits = any(dim.kind is Kind.BIT for dim in sweep.dims)
 
-    def walk(depth: int, state: Point, args: dict[int, int]) -> Iterator[Point]:
+    def walk(depth: int, state: _State, args: dict[int, int]) -> Iterator[Point]:
         if depth == len(sweep.dims):
-            yield dataclasses.replace(state, args=tuple(sorted(args.items())))
+            usize, shift, byte, flip = state
+            yield Point(
+                usize=usize, shift=shift, byte=byte, flip=flip, args=tuple(sorted(args.items()))
+            )
             return
         dim = sweep.dims[depth]
-        stop = tail_stop(sweep, contract, state.usize) if dim.kind is Kind.TAIL else dim.stop
+        stop = tail_stop(sweep, contract, state[0]) if dim.kind is Kind.TAIL else dim.stop
         for value in range(dim.start, stop, dim.step):
             yield from walk(depth + 1, *_step(sweep, dim, value, state, args, bits=bits))
 
-    yield from walk(0, Point(usize=sweep.usize), dict(sweep.args))
+    yield from walk(0, (sweep.usize, 0, None, 0), dict(sweep.args))
+
+
+#: A Point that is not whole yet: usize, shift, byte, flip.  There are millions of them.
+_State = tuple[int, int, int | None, int]
 
 
 def _step(
-    sweep: Sweep, dim: Dim, value: int, state: Point, args: dict[int, int], *, bits: bool
-) -> tuple[Point, dict[int, int]]:
+    sweep: Sweep, dim: Dim, value: int, state: _State, args: dict[int, int], *, bits: bool
+) -> tuple[_State, dict[int, int]]:
     """The state one step along ``dim``."""
+    usize, shift, byte, flip = state
     match dim.kind:
         case Kind.USIZE:
-            return dataclasses.replace(state, usize=value), args
+            return (value, shift, byte, flip), args
         case Kind.SHIFT:
-            return dataclasses.replace(state, shift=value), args
+            return (usize, value, byte, flip), args
         case Kind.BYTE | Kind.TAIL:
-            return dataclasses.replace(state, byte=value, flip=0 if bits else sweep.flip), args
+            return (usize, shift, value, 0 if bits else sweep.flip), args
         case Kind.BIT:
-            return dataclasses.replace(state, flip=1 << value), args
+            return (usize, shift, byte, 1 << value), args
         case Kind.ARG_BIT:
             return state, {**args, dim.index: (args.get(dim.index, 0) ^ (1 << value)) & U64}
         case Kind.ARG:
