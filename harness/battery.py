@@ -184,8 +184,8 @@ def no_descriptor(contract: Contract, abi: ABI) -> str | None:
 # Dimensions.
 
 
-def _usizes(first: int = 0, last: int = LAST_USIZE) -> Dim:
-    return Dim(kind=Kind.USIZE, start=first, stop=last + 1)
+def _usizes(first: int = 0, last: int = LAST_USIZE, *, step: int = 1) -> Dim:
+    return Dim(kind=Kind.USIZE, start=first, stop=last + 1, step=step)
 
 
 def _tail(interface: Interface, *, step: int = 1) -> Dim:
@@ -273,6 +273,11 @@ def _trailing_bits(interface: Interface, level: Level) -> None:
                 template=interface.template(),
             )
         )
+    if not level.full:
+        # In between, some bytes of some sizes: with these steps they lie anywhere in a word.
+        between = _usizes(ksize + QUICK_TAIL + 1, PAGE - 1, step=7)
+        tail = _tail(interface, step=251)
+        interface.verify(Sweep(dims=(between, tail), template=interface.template()))
 
 
 @_item("P3", unless=_no_tail)
