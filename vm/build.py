@@ -665,6 +665,7 @@ def _workplace(
             lock=lock,
             arch=arch,
             args=args,
+            ccache=plan.cache / kbuild.CCACHE,
         )
         held = store.read_json(stamp) or {}
         stamp.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ headers:
 $(O)/kernel/%.o: kernel/%.c
 \t@mkdir -p $(@D)
 \t@echo "  CC      $<"
-\t@gcc -c -o $@ $<
+\t@$(CC) -c -o $@ $<
 
 $(O)/vmlinux: $(objs)
 \t@echo "  LD      vmlinux"

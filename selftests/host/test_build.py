@@ -222,6 +222,9 @@ def put_gcc(desk: Desk, script: str, monkeypatch: pytest.MonkeyPatch | None = No
     directory.mkdir()
     (directory / "gcc").write_text(f'#!/bin/sh\n{script}\nexec {shutil.which("gcc")} "$@"\n')
     (directory / "gcc").chmod(0o755)
+    passing = directory / "ccache"
+    passing.write_text('#!/bin/sh\nexec "$@"\n')  # one that keeps nothing: that compiler is asked
+    passing.chmod(0o755)
     if monkeypatch:
         monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
     return directory
@@ -352,6 +355,43 @@ def test_variants_share_objects_and_going_back_rebuilds(desk: Desk) -> None:
             series=variant("int new_a(void) { return 4; }"), cache=desk.top / "other"
         ).image.read_bytes()
     )
+
+
+@pytest.mark.skipif(not shutil.which("ccache"), reason="there is no ccache here, which is optional")
+def test_objects_that_come_out_the_same_are_compiled_once(desk: Desk) -> None:
+    """make looks at dates: what includes a header is made anew, whatever it uses of it."""
+
+    def hits() -> int:
+        env = {"PATH": os.environ["PATH"], "CCACHE_DIR": str(desk.cache / "ccache")}
+        told = subprocess.run(
+            ["ccache", "--print-stats"], check=True, capture_output=True, text=True, env=env
+        ).stdout
+        counts = dict(line.split("\t") for line in told.splitlines())
+        return int(counts["direct_cache_hit"]) + int(counts["preprocessed_cache_hit"])
+
+    header = desk.tree / "kernel" / "numbers.h"
+    header.write_text("#define NUMBER 1\n")
+    for name in ("foo", "bar"):
+        source_file = desk.tree / "kernel" / f"{name}.c"
+        source_file.write_text(f'#include "numbers.h"\nint {name}(void) {{ return 1; }}\n')
+    one = desk.build()
+    assert hits() == 0
+    header.write_text("#define NUMBER 1\n#define MORE 2\n")
+    cache.remove(desk.work())
+    other = desk.build()
+    assert desk.compiled() == ["kernel/bar.c", "kernel/foo.c", "kernel/new.c", "vmlinux"]
+    assert hits() == 3
+    assert not other.cached
+    assert other.image.read_bytes() == one.image.read_bytes()
+
+
+def test_without_ccache_a_kernel_is_built_all_the_same(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "ccache" else find(name))
+    assert "CC=ccache gcc" not in desk.build().record["command"]
+    assert not (desk.cache / "ccache").exists()
 
 
 WARNING = '#warning "look here"'
