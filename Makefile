@@ -216,7 +216,8 @@ clean: ## remove what was built and reported here; build/venv and the cache stay
 	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} +; fi
 
 # By name: EXTSYS_CACHE may be a directory that holds more than the cache.
-cache-parts = source patched work headers kernels callers kselftest mutants guest accel.json
+cache-parts = source trees patched work headers kernels ccache callers kselftest mutants hypothesis guest accel.json \
+	tsc.json
 
 .PHONY: clean-cache
 clean-cache: ## remove what all checkouts share: kernel sources and built kernels (EXTSYS_CACHE)
