@@ -422,7 +422,7 @@ def old_and_new(
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def host_test(pytest_args: tuple[str, ...]) -> None:
     """Run the tests that need no guest, lint and types included."""
-    _pytest([HOST_TESTS, *pytest_args])
+    _pytest([HOST_TESTS, *sidebyside.by_file(pytest_args), *pytest_args])
 
 
 @cli.command("guest-test")

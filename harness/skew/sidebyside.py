@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How many guests of the matrix run side by side here; pytest-xdist runs them."""
+"""How many guests, or files of tests, run side by side here; pytest-xdist runs them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,25 @@ def most(kind: Kind, *, cores: int, memory: int, needs: Mapping[Kind, int] = COR
     ``needs`` are the cores that one takes.
     """
     return max(1, min(cores // needs[kind], memory // MEMORY))
+
+
+def by_file(args: Sequence[str]) -> list[str]:
+    """What pytest-xdist is told for tests that need no guest, on top of ``args``: a core each.
+
+    A file's tests stay together, since they share what is dear to make.  Nothing
+    where the user says how many, or wants a debugger, or on one core.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-n", "--numprocesses", dest="number")
+    parser.add_argument("--dist")
+    parser.add_argument("--pdb", action="store_true")
+    parser.add_argument("--trace", action="store_true")
+    asked, _ = parser.parse_known_args(list(args))
+    number = min(len(os.sched_getaffinity(0)), available() // MEMORY)
+    alone = asked.number or asked.dist or asked.pdb or asked.trace or number < 2
+    if alone or not importlib.util.find_spec("xdist"):
+        return []
+    return ["-n", str(number), "--dist", "loadfile"]
 
 
 def options(

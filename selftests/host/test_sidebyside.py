@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,3 +83,28 @@ def test_more_than_fit_are_refused() -> None:
 
 def test_this_machine_has_memory() -> None:
     assert 0 < sidebyside.available() < 1 << 24
+
+
+@pytest.mark.parametrize(
+    ("args", "cores", "told"),
+    [
+        ([], 2, ["-n", "2", "--dist", "loadfile"]),
+        (["-x", "-k", "wire"], 4, ["-n", "4", "--dist", "loadfile"]),
+        ([], 1, []),
+        (["-n0"], 4, []),
+        (["-n", "3"], 4, []),
+        (["--dist", "load"], 4, []),
+        (["--pdb"], 4, []),
+    ],
+)
+def test_files_without_a_guest_take_a_core(
+    args: Sequence[str], cores: int, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(sidebyside, "available", lambda: 9000)
+    assert sidebyside.by_file(args) == told
+
+
+def test_where_memory_is_short_files_are_run_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidebyside, "available", lambda: 900)
+    assert sidebyside.by_file([]) == []
