@@ -73,7 +73,9 @@ def test_its_first_word_is_left_in_the_socket(tmp_path: Path) -> None:
 def test_the_environment_is_the_tables(tmp_path: Path) -> None:
     script = f'echo "tunables: $GLIBC_TUNABLES"\n{SPEAKS}\nsleep 100'
     with Uml.boot(made(tmp_path, script), SECONDS):
-        assert "tunables: glibc.pthread.rseq=0" in (tmp_path / "log" / "console.log").read_text()
+        pass
+    # Only now is it sure that the console has been read as far as it goes.
+    assert "tunables: glibc.pthread.rseq=0" in (tmp_path / "log" / "console.log").read_text()
 
 
 def test_a_host_that_forbids_it(tmp_path: Path) -> None:
