@@ -35,8 +35,9 @@ def figures(lab: Lab) -> list[Figure]:
         run.forget(task, setup)
         start = time.monotonic()
         running = run.Running(task, setup)
-        built = time.monotonic()
         try:
+            running.start()
+            built = time.monotonic()
             while not running.done:
                 time.sleep(run.POLL)
             ran = running.finish()

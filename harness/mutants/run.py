@@ -114,11 +114,6 @@ class Running:
     """One kernel's tests: found in the cache, or under way in a process of their own."""
 
     def __init__(self, task: Task, asked: Setup) -> None:
-        """Build the kernel and start its tests, unless their results are kept already.
-
-        A kernel that does not build is a result, not an error.  Raises
-        HarnessError for what is wrong around it.
-        """
         self.task = task
         self._setup = task.setup(asked)
         self._started = time.monotonic()
@@ -126,8 +121,16 @@ class Running:
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline = Deadline.after(SECONDS, "the tests' end")
         self._built: HarnessError | None = None
+
+    def start(self) -> None:
+        """Build the kernel and start its tests, unless their results are kept already.
+
+        A kernel that does not build is a result, not an error.  Raises
+        HarnessError for what is wrong around it.
+        """
         if self._kept.is_dir():
             return
+        task = self.task
         self._setup.report.mkdir(parents=True, exist_ok=True)
         self._written.unlink(missing_ok=True)
         try:
@@ -246,6 +249,7 @@ def run_all(
             if fresh:
                 forget(task, asked)
             running.append(Running(task, asked))
+            running[-1].start()  # of what is in the list, nothing is left behind
             yield from _ended(running, wait=False)
         while running:
             yield from _ended(running)

@@ -551,6 +551,8 @@ def test_sigterm_leaves_no_tests_behind(tmp_path: Path) -> None:
         class Running:
             done = False
             def __init__(self, task, asked):
+                pass
+            def start(self):
                 self.child = subprocess.Popen(["sleep", "60"])
                 print(self.child.pid, flush=True)
             def end(self):
