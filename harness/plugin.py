@@ -196,6 +196,22 @@ def together(config: pytest.Config, name: str) -> tuple[pytest.MarkDecorator, ..
     return (pytest.mark.xdist_group(name=name),)
 
 
+def _keep_together(items: list[pytest.Item]) -> None:
+    """Put the name of each test's group behind its id, by which pytest-xdist shares tests out.
+
+    It does so itself, up to 3.8 in a way that has no effect any more since pytest 9.2,
+    where an item's id is an object: ``loadgroup`` is then as good as ``load``.
+    """
+    for item in items:
+        group = item.get_closest_marker("xdist_group")
+        if group is None or own_name(item.nodeid) != item.nodeid:
+            continue
+        named = f"{item.nodeid}@{group.kwargs['name']}"
+        structured = getattr(item, "_id", None)
+        attribute = "_nodeid" if structured is None else "_id"
+        setattr(item, attribute, named if structured is None else type(structured).parse(named))
+
+
 def own_name(nodeid: str) -> str:
     """A test's name, without the group that pytest-xdist has put behind it."""
     return re.sub(r"@[\w.-]+$", "", nodeid)
@@ -488,6 +504,7 @@ def _note_loss(lab: Lab, error: GuestError) -> None:
         lab.lose(error)
 
 
+@pytest.hookimpl(trylast=True)  # behind pytest-xdist's
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A property that the report does not know is a mistake in the test.
 
@@ -510,6 +527,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         name = marker.args[0] if marker and marker.args else None
         if marker and name not in PROPERTIES:
             raise pytest.UsageError(f"{item.nodeid}: unknown property {name!r}")
+    if getattr(config.option, "loadgroup", False):  # pytest-xdist's, of a worker
+        _keep_together(items)
 
 
 class _Collector:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,3 +111,47 @@ def test_files_without_a_guest_take_a_core(
 def test_where_memory_is_short_files_are_run_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sidebyside, "available", lambda: 900)
     assert sidebyside.by_file([]) == []
+
+
+GROUPS = """
+import os
+import pathlib
+import pytest
+
+SEVERAL = [
+    pytest.param(f"{name}{number}", marks=pytest.mark.xdist_group(name=name))
+    for number in range(6)
+    for name in ("one", "other", "third")
+]
+
+@pytest.mark.parametrize("which", SEVERAL)
+def test_it(which):
+    where = pathlib.Path(os.environ["RAN_IN"], which)
+    where.write_text(os.environ["PYTEST_XDIST_WORKER"])
+"""
+
+
+def test_a_group_s_tests_are_one_worker_s(tmp_path: Path) -> None:
+    """With the pytest-xdist and the pytest that are installed, whichever they are."""
+    pytest.importorskip("xdist", reason="an installed package may be without pytest-xdist")
+    (tmp_path / "test_groups.py").write_text(GROUPS)
+    ran = tmp_path / "ran"
+    ran.mkdir()
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", *BY_KERNEL]
+    argv += ["--rootdir", str(tmp_path), "--report", str(tmp_path / "report")]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [*argv, str(tmp_path / "test_groups.py")],
+        env={**env, "RAN_IN": str(ran)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    workers = defaultdict(set)
+    for path in ran.iterdir():
+        workers[path.name[:-1]].add(path.read_text())
+    assert sorted(workers) == ["one", "other", "third"]
+    assert all(len(names) == 1 for names in workers.values()), workers
+    assert len(set.union(*workers.values())) == 2, workers
