@@ -266,6 +266,10 @@ _ESCAPE = re.compile(
 #: Begins every line that a guest's program writes to /dev/kmsg as a landmark.
 MARK = "extsys-mark: "
 
+#: How long a line may gather before it is read, in milliseconds.  QEMU's serial port hands
+#: on a byte at a time, and to be woken for each costs more than all that is done with it.
+PAUSE_MS = 2
+
 #: A report has no more lines than this; the longest seen, an oops with modules
 #: and two stacks, has about 90.
 REPORT_LINES = 200
@@ -464,6 +468,7 @@ class Console:
         self._log = Log()
         self._changed = threading.Condition()
         self._ended = False
+        self._waiting = 0  # threads that wait for a line
         self._failure: BaseException | None = None
         self._stop_read, self._stop_write = os.pipe()
         self._trouble = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -574,15 +579,19 @@ class Console:
     def _wait(self, wanted: Callable[[Line], bool], deadline: Deadline, after: int) -> Line | None:
         seen = after
         with self._changed:
-            while True:
-                lines = self._log.lines
-                for line in lines[seen:]:
-                    if wanted(line):
-                        return line
-                seen = max(seen, len(lines))
-                if self._ended or deadline.passed:
-                    return None
-                self._changed.wait(deadline.left)
+            self._waiting += 1
+            try:
+                while True:
+                    lines = self._log.lines
+                    for line in lines[seen:]:
+                        if wanted(line):
+                            return line
+                    seen = max(seen, len(lines))
+                    if self._ended or deadline.passed:
+                        return None
+                    self._changed.wait(deadline.left)
+            finally:
+                self._waiting -= 1
 
     def _run(self) -> None:
         try:
@@ -604,12 +613,14 @@ class Console:
             self._alarm()
 
     def _chunks(self) -> Iterator[bytes]:
-        poll = select.poll()
-        poll.register(self._source.fileno(), select.POLLIN)
-        poll.register(self._stop_read, select.POLLIN)
+        stop, either = select.poll(), select.poll()
+        stop.register(self._stop_read, select.POLLIN)
+        either.register(self._stop_read, select.POLLIN)
+        either.register(self._source.fileno(), select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poll.poll()}
-            if self._stop_read in ready:
+            either.poll()
+            # Nobody who waits for a line is kept waiting for it.
+            if stop.poll(0 if self._waiting else PAUSE_MS):
                 return
             data = self._source.read()
             if not data:
