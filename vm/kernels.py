@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -93,6 +94,7 @@ def parse_version(text: str) -> Version:
     raise ValueError(f"{text!r} is no version of a kernel")
 
 
+@functools.cache
 def load_kernels(table: Path = TABLE) -> Mapping[str, Kernel]:
     """All kernels of the table, by name.
 
@@ -103,6 +105,7 @@ def load_kernels(table: Path = TABLE) -> Mapping[str, Kernel]:
     return {kernel.name: kernel for kernel in kernels}
 
 
+@functools.cache
 def load_variants(table: Path = TABLE) -> Mapping[str, Variant]:
     """All variants of the table, by name, in the order in which they are built.
 
