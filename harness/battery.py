@@ -80,6 +80,8 @@ ALL_PLACES = (Place.MIDDLE, Place.END, Place.START)
 QUICK_TAIL = 80
 #: The sizes that BATTERY=full goes through, and every battery but for its tails.
 LAST_USIZE = PAGE + 8
+#: What each byte that a call fills held before, once in each way.
+FILLERS = (0x00, 0xA5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -316,39 +318,41 @@ def _what_is_filled(interface: Interface, level: Level) -> None:
     out = effect.fields or tuple(one.name for one in interface.layout.fields)
     size = contract.size.field if isinstance(contract.size, SizeField) else None
     free = [interface.layout.field(name) for name in out if name not in (size, "size")]
-    wholes: list[bytes] = []
-    whole: Case | None = None
+    several = [
+        interface.case(
+            usize=usize,
+            **{one.name: int.from_bytes(bytes([byte]) * one.size, "little") for one in free},
+        )
+        for usize in (ksize, *range(max(contract.bounds.minimum, 1), ksize))
+        if not contract.fixed or usize == ksize
+        for byte in FILLERS
+    ]
+    whole: bytes | None = None
     found = Causes()
-    for usize in (ksize, *range(max(contract.bounds.minimum, 1), ksize)):
-        if contract.fixed and usize != ksize:
-            continue
-        for byte in (0x00, 0xA5):
-            fields = {one.name: int.from_bytes(bytes([byte]) * one.size, "little") for one in free}
-            case = interface.case(usize=usize, **fields)
-            whole = whole or case
-            seen = interface.observe(case)
-            got = b"".join(seen.memory[one.offset : min(one.end, usize)] for one in free)
-            wholes.append(got)
-            if seen.errno or not wholes[0].startswith(got):
-                found.add(
-                    Mismatch(
-                        first=f"usize {usize}, {byte:#04x} in what is filled",
-                        last=f"usize {usize}",
-                        count=1,
-                        allowed=f"the first bytes of {wholes[0].hex()}",
-                        seen=f"{seen.ending}, {got.hex()}",
-                        cause="filled",
-                        case=case,
-                        how=AsTheWhole(
-                            whole=whole,
-                            spans=tuple(
-                                (one.offset, min(one.end, usize))
-                                for one in free
-                                if one.offset < usize
-                            ),
+    fillers = itertools.cycle(FILLERS)
+    for case, seen, byte in zip(several, interface.observe_all(several), fillers, strict=False):
+        got = b"".join(seen.memory[one.offset : min(one.end, case.usize)] for one in free)
+        whole = got if whole is None else whole
+        if seen.errno or not whole.startswith(got):
+            found.add(
+                Mismatch(
+                    first=f"usize {case.usize}, {byte:#04x} in what is filled",
+                    last=f"usize {case.usize}",
+                    count=1,
+                    allowed=f"the first bytes of {whole.hex()}",
+                    seen=f"{seen.ending}, {got.hex()}",
+                    cause="filled",
+                    case=case,
+                    how=AsTheWhole(
+                        whole=several[0],
+                        spans=tuple(
+                            (one.offset, min(one.end, case.usize))
+                            for one in free
+                            if one.offset < case.usize
                         ),
-                    )
+                    ),
                 )
+            )
     interface.fail_on(found.all())
 
 

@@ -615,7 +615,7 @@ class Interface:
         number = self.number(self.contract.number, way)
         return program.syscall(number, *registers, entry=entry_of(way, queued=self.contract.queued))
 
-    def _look(self, placed: _Placed, results: list[Result]) -> Observed:
+    def _look(self, placed: _Placed, results: Sequence[Result]) -> Observed:
         """What became of a placed case."""
         mine = results[placed.call.index]
         written, strayed, memory = None, False, b""
@@ -664,7 +664,7 @@ class Interface:
             return field.offset, field.end
         return None
 
-    def _unnamed(self, placed: _Placed, results: list[Result], data: bytes) -> bytes:
+    def _unnamed(self, placed: _Placed, results: Sequence[Result], data: bytes) -> bytes:
         """The struct with zeros for the pid that was put there, as the case has it."""
         if placed.pid is None or placed.case.peer is None:
             return data
@@ -768,20 +768,28 @@ class Interface:
         self, several: Sequence[Case], *, about: frozenset[str] = ASPECTS
     ) -> list[list[Mismatch]]:
         """Make calls, many to a request; what each did that the contract does not allow."""
-        found: list[list[Mismatch]] = [[] for _ in several]
+        seen = self.observe_all(several, effect="effect" in about)
+        return [
+            self.compare(case, one, about=about) for case, one in zip(several, seen, strict=True)
+        ]
+
+    def observe_all(self, several: Sequence[Case], *, effect: bool = True) -> list[Observed]:
+        """Make calls, many to a request, and see what came of each.
+
+        Without ``effect`` what was accepted is undone, and not looked at.
+        """
+        found: dict[int, Observed] = {}
         for batch in self._batches(several):
             program = Program()
             pids = self._enter(program, [several[index] for index in batch])
-            placed = [
-                self._place(program, several[index], pids, effect="effect" in about)
-                for index in batch
-            ]
+            placed = [self._place(program, several[index], pids, effect=effect) for index in batch]
             caller = self.caller
             self._tell(several=tuple(several[index] for index in batch))
-            results = caller.run(program)
-            for index, one in zip(batch, placed, strict=True):
-                found[index] = self.compare(one.case, self._look(one, results), about=about)
-        return found
+            results = tuple(caller.run(program))
+            found |= {
+                index: self._look(one, results) for index, one in zip(batch, placed, strict=True)
+            }
+        return [found[index] for index in range(len(several))]
 
     def _batches(self, several: Sequence[Case]) -> Iterator[list[int]]:
         """Which cases go into one request: one identity's, and not more than it holds."""
@@ -886,7 +894,7 @@ class Interface:
         ``again`` is sweep()'s.
         """
         if isinstance(self.contract.effect, Fills):
-            several = [self.observe(case) for case in self.sampled(rule)[::5]]
+            several = self.observe_all(self.sampled(rule)[::5])
             return tuple((one.errno, one.written, one.strayed) for one in several)
         return tuple(row for one in self.thinned(rule) for row in self.sweep(one, again=again).rows)
 
@@ -921,11 +929,10 @@ class Interface:
         total = sum(sweep.count(one, self.contract) for one in self.thinned(rule))
         step = max(1, total // SAMPLES) | 1
         every = (
-            sweep.case_of(one, self.contract, point)
-            for one in self.thinned(rule)
-            for point in sweep.points(one, self.contract)
+            (one, point) for one in self.thinned(rule) for point in sweep.points(one, self.contract)
         )
-        return list(itertools.islice(every, 0, None, step))
+        chosen = itertools.islice(every, 0, None, step)
+        return [sweep.case_of(one, self.contract, point) for one, point in chosen]
 
     def fail_on(self, found: list[Mismatch]) -> None:
         """Raise ContractBrokenError with these mismatches, if there are any."""
