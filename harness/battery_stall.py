@@ -38,8 +38,9 @@ REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 #: Bytes behind ksize at each of which a full battery puts the boundary; the rest by steps.
 FULL_TAIL = 64
 FULL_STEP = 61
-#: Calls of one race: a quick one's, and a full one's.
-RACE_CALLS = (2000, 20_000)
+#: Calls of one race: a quick one's, and a full one's.  A kernel that does not preempt itself
+#: shows a call one value, however often that is made (harness/stall.py).
+RACE_CALLS = (500, 20_000)
 
 
 def _no_size_field(contract: Contract, abi: ABI) -> str | None:
@@ -93,6 +94,13 @@ def _between(interface: Interface, usize: int) -> bool:
     return usize in sizes[1:] and usize != interface.ksize
 
 
+def _edges(interface: Interface, usize: int) -> list[int]:
+    """The boundaries at which everything is tried: behind the size field, around ksize, the end."""
+    ksize = interface.ksize
+    first, last = max(1, interface.contract.field_end), usize - 1
+    return [at for at in (first, ksize - 1, ksize, ksize + 1, last) if first <= at <= last]
+
+
 def _boundaries(interface: Interface, usize: int, level: Level) -> list[int]:
     """Where the second page begins: behind the size field, and before the struct's end.
 
@@ -102,12 +110,12 @@ def _boundaries(interface: Interface, usize: int, level: Level) -> list[int]:
     """
     ksize = interface.ksize
     first, last = max(1, interface.contract.field_end), usize - 1
+    found = set(_edges(interface, usize))
     if level.full:
         near = range(first, min(last, ksize + FULL_TAIL) + 1)
         far = range(ksize + FULL_TAIL, last, FULL_STEP)
-        found = {*near, *far, *range(last - 8, last + 1)}
+        found |= {*near, *far, *range(last - 8, last + 1)}
     else:
-        found = {first, ksize - 1, ksize, ksize + 1, last}
         for field in () if _between(interface, usize) else interface.layout.fields:
             found |= {field.offset, field.offset + field.size // 2}
     return sorted(at for at in found if first <= at <= last)
@@ -138,6 +146,10 @@ class _Span:
         start, stop = max(self.start, low), min(self.stop, high)
         mask = self.mask[start - self.start : stop - self.start] if start < stop else b""
         return dataclasses.replace(self, start=start, mask=mask) if any(mask) else None
+
+    def distance(self, boundary: int) -> int:
+        """Bytes from the boundary to the nearest of it, on whichever side that is."""
+        return max(boundary - self.stop, self.start - boundary)
 
     def inverted(self, memory: bytes) -> bytes:
         """The memory with these bits inverted."""
@@ -192,15 +204,22 @@ def _spans(interface: Interface, usize: int) -> list[_Span]:
 
 
 def changes(interface: Interface, level: Level, late: Late) -> Iterator[Stall]:
-    """Each span, as far as its page is there, inverted meanwhile: there, and back."""
+    """Each span, as far as its page is there, inverted meanwhile: there, and back.
+
+    What is fetched twice is so wherever the fault comes between the two: in a quick
+    battery every span changes at the edges, and elsewhere the one at the boundary,
+    of which a copy may have a part already.
+    """
     for usize in _usizes(interface):
         case = interface.case(usize=usize)
+        edges = _edges(interface, usize)
         for boundary in _boundaries(interface, usize, level):
             there = (0, boundary) if late is Late.SECOND else (boundary, usize)
-            for whole in _spans(interface, usize):
-                span = whole.cut(*there)
-                if span is None:
-                    continue
+            cut = (whole.cut(*there) for whole in _spans(interface, usize))
+            spans = [span for span in cut if span is not None]
+            if spans and not level.full and boundary not in edges:
+                spans = [min(spans, key=lambda one: one.distance(boundary))]
+            for span in spans:
                 other = span.inverted(case.memory)
                 for before, after in ((case.memory, other), (other, case.memory)):
                     change = after[span.start : span.stop]
@@ -217,8 +236,9 @@ def changes(interface: Interface, level: Level, late: Late) -> Iterator[Stall]:
 def size_changes(interface: Interface, level: Level) -> Iterator[Stall]:
     """The size becomes another, alone and with everything else that is there.
 
-    Where bytes lie before the size, it is looked at first and they are copied
-    later: there the first page is the late one as well.
+    In a quick battery it becomes each of them at the edges, and one of them, in turn,
+    at each of the other boundaries.  Where bytes lie before the size, it is looked at
+    first and they are copied later: there the first page is the late one as well.
     """
     contract = interface.contract
     where = contract.size
@@ -226,10 +246,16 @@ def size_changes(interface: Interface, level: Level) -> Iterator[Stall]:
     for usize in _usizes(interface):
         case = interface.case(usize=usize)
         boundaries = _boundaries(interface, usize, level)
-        pages = [(boundary, Late.SECOND) for boundary in boundaries]
+        edges = boundaries if level.full else _edges(interface, usize)
+        sizes = _sizes(interface, usize)
+        tried = [(at, Late.SECOND, size) for at, size in itertools.product(edges, sizes)]
         if where.offset:
-            pages += [(boundary, Late.FIRST) for boundary in sorted({1, where.offset})]
-        for (boundary, late), size in itertools.product(pages, _sizes(interface, usize)):
+            first = sorted({1, where.offset})
+            tried += [(at, Late.FIRST, size) for at, size in itertools.product(first, sizes)]
+        others = (at for at in boundaries if at not in edges)
+        turns = zip(others, itertools.cycle(sizes), strict=False)
+        tried += [(at, Late.SECOND, size) for at, size in turns]
+        for boundary, late, size in tried:
             changed = cases.with_usize(contract, case.memory, size)
             yield Stall(
                 case=case,
