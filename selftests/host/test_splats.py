@@ -242,8 +242,8 @@ def test_what_other_callers_have_lost_is_kept_for_them(monkeypatch: pytest.Monke
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     held = Kernel()
     for one in abi.ABIS:
-        interface = cast("Interface", SimpleNamespace(target=held, abi=one))
+        interface = cast("Interface", SimpleNamespace(target=held, abi=one, contract=CONTRACT))
         with pytest.raises(SplatError, match="1 objects") as caught:
-            kernel.check_leaks(interface)
+            kernel.check_leaks(interface, kernel.REFUSED)
         assert f"caller-{one.name}" in caught.value.console_tail[0]
     assert held.lost == []
