@@ -44,6 +44,13 @@ unexport PYTEST_ARGS PYTHON
 # Whatever environment was active in the caller's shell, build/venv is used.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
+# Who wants no bytecode beside the sources gets none there; but a run of the
+# mutants starts a hundred Pythons, and each would compile all modules anew.
+ifdef PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/bytecode
+unexport PYTHONDONTWRITEBYTECODE
+endif
+
 # One job at a time: each uses all cores by itself.
 .NOTPARALLEL:
 
