@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vm import buildlog, graft, kbuild, kconfig, kernels, patches, paths, proc, trees
+from vm import buildlog, graft, kbuild, kconfig, kernels, narrow, patches, paths, proc, trees
 from vm import cache as store
 from vm import source as sources
 from vm.errors import BuildError, InfraError, UserError
@@ -464,15 +464,22 @@ class Order:
         trees.link_copy(include, temp / "headers" / "include")
         source = plan.obtain()
         with _workplace(plan, self.home, self.jobs, arch=self.arch, args=self.make_args) as make:
-            cost += self._configure(make)
+            behind = narrow.take(make.objects, make.argv(self.goal))
+            configured = self._configure(make)
+            cost += configured
             fresh = not (make.objects / "vmlinux").exists()
+            plain = self.goal == narrow.GOAL and self.arch == kernels.X86
+            certain = plain and behind is not None and not configured.lines
+            where = narrow.goals(make.tree, make.objects, behind or ()) if certain else ()
             with self._watched(make) as warned:
                 cost += make.run(
                     self.goal,
+                    *where,
                     title=f"building Linux {source.version} ({self.goal})",
                     seconds=BUILD_SECONDS,
                     total=self.lines if fresh else None,
                 )
+            narrow.whole(make.objects, make.argv(self.goal))
             out = make.objects
             if self.goal == "bzImage":
                 shutil.copyfile(out / "arch/x86/boot/bzImage", temp / "bzImage")
@@ -677,11 +684,13 @@ def _workplace(
                 temp.rmdir()
                 trees.link_copy(tree, temp)
         else:
-            if plan.owned and (held.get("source"), held.get("log")) == (plan.digest, _date(make)):
-                names = _lay(plan, work, held["touched"])
-            else:
-                changed = trees.sync(plan.patched(), work)
-                names = [*changed.written, *changed.removed]
+            laid = (held.get("source"), held.get("log")) == (plan.digest, _date(make))
+            with narrow.laying(home, killed=make.marker.exists()) as names:
+                if plan.owned and laid:
+                    names.extend(_lay(plan, work, held["touched"]))
+                else:
+                    changed = trees.sync(plan.patched(), work)
+                    names.extend([*changed.written, *changed.removed])
             for name in names[:SHOWN_CHANGES]:
                 print(f"  changed: {name}", file=sys.stderr)
             if len(names) > SHOWN_CHANGES:
