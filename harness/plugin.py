@@ -543,8 +543,10 @@ class _Collector:
         self.config = config
         self._open: dict[str, list[pytest.TestReport]] = {}
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep each phase's report until the test is over."""
+        """Keep each phase's report until the test is over; whoever shows it, by its own name."""
+        report.nodeid = own_name(report.nodeid)
         self._open.setdefault(report.nodeid, []).append(report)
         # A worker that died has one report for the test that it was at.
         if report.when in ("teardown", "???"):
