@@ -79,7 +79,8 @@ class Run:
 
     @property
     def interfaces(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(one.interface for one in self.results if one.interface))
+        """By name: workers run them in an order of their own."""
+        return tuple(sorted({one.interface for one in self.results if one.interface}))
 
     def of(self, interface: str, prop: str, abi: str) -> tuple[TestResult, ...]:
         """The tests behind one ABI's part of a cell."""
@@ -188,7 +189,7 @@ def _columns(runs: Sequence[Run]) -> list[str]:
 
 
 def _rows(runs: Sequence[Run]) -> list[str]:
-    return list(dict.fromkeys(name for run in runs for name in run.interfaces))
+    return sorted({name for run in runs for name in run.interfaces})
 
 
 def findings(runs: Sequence[Run]) -> list[Known]:
