@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vm import cache as store
 
@@ -32,6 +32,9 @@ GOAL = "vmlinux"
 
 #: That all directories are reached from the list of the top one (6.1 and newer).
 _FROM_THE_TOP = re.compile(r"^build-dir\s*:=\s*\.$", re.M)
+
+#: In the command that makes a directory's archive: another directory's, below it.
+_ARCHIVE = re.compile(r"(?<=\s)([\w./-]+)/built-in\.a(?=\s)")
 
 
 @contextlib.contextmanager
@@ -82,13 +85,16 @@ def goals(tree: Path, objects: Path, names: Sequence[str]) -> tuple[str, ...]:
     made = made_of(objects, [f"/{name}".encode() for name in several])
     if made is None:
         return ()
+    above = _above(objects)
     below: dict[str, set[str]] = {}
     for path in made:
         folder = path.parent.relative_to(objects).as_posix()
         while folder != ".":
-            above = _parent(objects, folder)
-            below.setdefault(above, set()).add(folder)
-            folder = above
+            if len(above.get(folder, ())) != 1:
+                return ()
+            (one,) = above[folder]
+            below.setdefault(one, set()).add(folder)
+            folder = one
     # Which of its subdirectories a directory's make goes into (scripts/Makefile.build).
     chosen = (f"$(if $(filter {one},$(obj)),{' '.join(sorted(below[one]))})" for one in below)
     return (f"subdir-ym={''.join(chosen)}",)
@@ -112,9 +118,15 @@ def made_of(objects: Path, wanted: Sequence[bytes]) -> list[Path] | None:
     return found
 
 
-def _parent(objects: Path, folder: str) -> str:
-    """The directory whose makefile names ``folder``: the next one up that makes an archive."""
-    for above in PurePosixPath(folder).parents:
-        if (objects / above / "built-in.a").exists():
-            break
-    return above.as_posix()
+def _above(objects: Path) -> dict[str, set[str]]:
+    """Directory → those whose archives are made of its own: whose makefiles name it.
+
+    That is not always the next one up: the top one's names arch/x86/lib.
+    """
+    found: dict[str, set[str]] = {}
+    for note in objects.rglob(".built-in.a.cmd"):
+        where = note.parent.relative_to(objects)
+        command = note.read_text().partition("\n")[0]
+        for name in _ARCHIVE.findall(command):
+            found.setdefault((where / name).as_posix(), set()).add(where.as_posix())
+    return found

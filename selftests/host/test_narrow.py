@@ -20,11 +20,22 @@ MADE = {
     "kernel/exit.o": ("kernel/exit.c", "include/linux/list.h"),
     "kernel/sched/core.o": ("kernel/sched/core.c", "include/linux/sched.h"),
     "arch/x86/kernel/traps.o": ("arch/x86/kernel/traps.c", "include/linux/list.h"),
+    "arch/x86/lib/copy.o": ("arch/x86/lib/copy.c",),
+    "arch/x86/odd/odd.o": ("arch/x86/odd/odd.c",),
     "arch/x86/kernel/asm-offsets.s": ("arch/x86/kernel/asm-offsets.c", "include/linux/thread.h"),
     "scripts/kallsyms.o": ("scripts/kallsyms.c", "scripts/hash.h"),
     "usr/include/linux/list.h": ("include/linux/list.h",),
 }
-ARCHIVES = (".", "kernel", "kernel/sched", "arch/x86", "arch/x86/kernel")
+#: Each directory, and those of which its archive is made; odd is named by two.
+ARCHIVES = {
+    ".": ("kernel", "arch/x86", "arch/x86/lib", "arch/x86/odd"),
+    "kernel": ("sched",),
+    "kernel/sched": (),
+    "arch/x86": ("kernel", "odd"),
+    "arch/x86/kernel": (),
+    "arch/x86/lib": (),
+    "arch/x86/odd": (),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,8 +68,14 @@ def _family(tmp_path: Path) -> Family:
         listed = " \\\n".join(f"  {made.tree}/{one}" for one in sources)
         note = path.with_name(f".{path.name}.cmd")
         note.write_text(f"savedcmd_{name} := gcc\n\ndeps_{name} := \\\n{listed} \\\n")
-    for folder in ARCHIVES:
+    for folder, below in ARCHIVES.items():
         (made.objects / folder / "built-in.a").write_text("")
+        parts = " ".join(f"{one}/built-in.a" for one in below)
+        note = made.objects / folder / ".built-in.a.cmd"
+        note.write_text(
+            f"savedcmd_{folder}/built-in.a := rm -f {folder}/built-in.a; "
+            f'printf "{folder}/%s " x.o {parts} | xargs ar cDPrST {folder}/built-in.a\n'
+        )
     (made.objects / "vmlinux").write_text("")
     return made
 
@@ -81,6 +98,8 @@ def _family(tmp_path: Path) -> Family:
             ["arch/x86/kernel/traps.c"],
             "$(if $(filter arch/x86,$(obj)),arch/x86/kernel)$(if $(filter .,$(obj)),arch/x86)",
         ),
+        # Named by the top one's makefile, and not by that of the next one up.
+        (["arch/x86/lib/copy.c"], "$(if $(filter .,$(obj)),arch/x86/lib)"),
     ],
 )
 def test_make_goes_where_something_is_made_of_it(
@@ -108,6 +127,8 @@ def test_a_header_is_looked_for_in_every_directory(family: Family) -> None:
         "kernel/sched": [],
         "arch/x86": ["arch/x86/kernel"],
         "arch/x86/kernel": [],
+        "arch/x86/lib": [],
+        "arch/x86/odd": [],
         "scripts": [],
     }
 
@@ -121,6 +142,7 @@ def test_a_header_is_looked_for_in_every_directory(family: Family) -> None:
         ["arch/x86/kernel/vmlinux.lds.S"],
         ["include/linux/thread.h"],  # offsets for assembly, by which other objects change
         ["scripts/hash.h"],  # a program that the build runs
+        ["arch/x86/odd/odd.c"],  # whose makefile it is that goes there, is not plain
     ],
 )
 def test_it_looks_everywhere_for_what_no_object_alone_is_made_of(
