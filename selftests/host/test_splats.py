@@ -247,3 +247,37 @@ def test_what_other_callers_have_lost_is_kept_for_them(monkeypatch: pytest.Monke
             kernel.check_leaks(interface, kernel.REFUSED)
         assert f"caller-{one.name}" in caught.value.console_tail[0]
     assert held.lost == []
+
+
+def test_kmemleak_looks_once_for_the_calls_of_all_abis() -> None:
+    """And again for calls that were made since; for those of which nobody knows, in any case."""
+    scans: list[bytes] = []
+
+    class Kernel:
+        lost: tuple[tuple[str, str], ...] = ()
+
+        def write_file(self, path: str, data: bytes, *, seconds: float = 0.0) -> None:
+            scans.append(data)
+
+        def read_file(self, path: str) -> bytes:
+            return b""
+
+    held = Kernel()
+    several = [
+        cast("Interface", SimpleNamespace(target=held, abi=one, contract=CONTRACT))
+        for one in abi.ABIS
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "sleep", lambda seconds: None)
+        for one in several:
+            kernel._made(one, kernel.REFUSED)
+        for one in several:
+            kernel.check_leaks(one, kernel.REFUSED)
+        assert scans == [b"scan"] * 2
+        kernel._made(several[0], kernel.REFUSED)
+        kernel.check_leaks(several[1], kernel.REFUSED)
+        assert len(scans) == 2
+        kernel.check_leaks(several[0], kernel.REFUSED)
+        assert len(scans) == 4
+        kernel.check_leaks(several[1], kernel.FAILED)
+        assert len(scans) == 6
